@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "detection": "what detectors learn, how fast, on what backbones; writes docs/benchmarks/detection.md (--parts)",
     "sources": "rankings of sources, tuning, few labels of text, groups; writes docs/benchmarks/sources.md (--parts)",
     "labels": "wrong labels, next ones, rows that come and go, an alarm; writes docs/benchmarks/labels.md (--parts)",
+    "deploy": "files of ONNX, shards, a million rows, engines, a service; writes docs/benchmarks/deploy.md (--parts)",
     "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
     "attacks": "damaged and hostile files, each loaded and asked: what happened, counted (--attempts, --show)",
     "readers": "two writers and four readers at one directory: errors, mixed models, loads (--minutes)",

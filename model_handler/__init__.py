@@ -6,6 +6,7 @@ from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
 from model_handler.data.tables.table_data import TableData
+from model_handler.data.tar.tar_shards import TarShards
 from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
@@ -17,7 +18,7 @@ from model_handler.errors import (
     UnsafeFileError,
     UntraceableModelError,
 )
-from model_handler.features import Features
+from model_handler.features import Features, ShardedFeatures
 from model_handler.handler import ModelHandler
 from model_handler.inspection.summary import LayerInfo, Summary
 from model_handler.sources import Source, SourceInfo, list_sources, load_source
@@ -40,10 +41,12 @@ __all__ = [
     "ModelHandler",
     "NoBlocksError",
     "Projection",
+    "ShardedFeatures",
     "Source",
     "SourceInfo",
     "Summary",
     "TableData",
+    "TarShards",
     "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from model_handler.data import Batch, Batches
 from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling
-from model_handler.features import Features
+from model_handler.feature_shards.extracting_to import ROWS_PER_SHARD
+from model_handler.features import Features, ShardedFeatures
 from model_handler.handler import ModelHandler
 from model_handler.sharing import clone_sharing, kept_handler
 from model_handler.sources import Source, load_source
@@ -168,6 +169,23 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
                 "pooling must be as they were then, or fit again"
             )
         return features.matrix
+
+    def extract_to(
+        self, path: str | PathLike[str], X: object, *, rows_per_shard: int = ROWS_PER_SHARD
+    ) -> ShardedFeatures | None:
+        """Extract the features of X into a directory of shards, which the same call goes on with after a break.
+
+        As `ModelHandler.extract_to`, whose `key` is the `cache_key` here; nothing is fitted.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from model_handler import FeatureExtractor
+        >>> extractor = FeatureExtractor(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), ["1"])
+        >>> extractor.extract_to("extracted", torch.rand(5, 3, 8, 8), rows_per_shard=2)
+        ShardedFeatures('extracted': 5 rows in 3 shards; 1: 4; no labels)
+        """
+        options: dict[str, Any] = {"pooling": self.pooling, "rows_per_shard": rows_per_shard, "key": self.cache_key}
+        return self.handler.extract_to(path, X, self._layers(), **options)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the name of each column, the layer and the number of the feature; `input_features` is ignored.

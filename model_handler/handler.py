@@ -25,6 +25,7 @@ from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
 from model_handler.extraction.pooling import Pooling, Wanted, check_poolings
 from model_handler.feature_cache.caching import FeatureCache, Request, check_cache
+from model_handler.feature_shards.extracting_to import ShardedExtractionMixin
 from model_handler.features import Features
 from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
@@ -41,7 +42,9 @@ from model_handler.surgery.trainability import TrainabilityMixin
 __all__ = ["ModelHandler"]
 
 
-class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, TrainabilityMixin):
+class ModelHandler(
+    CopiedByValue, InspectionMixin, ShardedExtractionMixin, AdaptersMixin, EditingMixin, TrainabilityMixin
+):
     """Takes features from the layers of a network, shows what it is made of, edits it, and says which layers learn.
 
     Parameters

@@ -43,6 +43,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.decoding": (
         "UnreadableImageError",
+        "image_in_file",
         "is_bytes",
         "is_pil",
         "open_image",
@@ -59,6 +60,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "data.tar.tar_shards": ("names_tars",),
     "data.text.text_transform": ("reads_text",),
     "default_layer": ("default_layer",),
     "errors": (
@@ -82,6 +84,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
     "feature_cache.caching": ("check_cache",),
+    "feature_shards.extracting_to": ("ROWS_PER_SHARD",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -181,6 +184,21 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "network.truncated_network": (
         "Stop",
         "stopped",
+    ),
+    "onnx_export.exportable_network": (
+        "ExportableNetwork",
+        "LayerFeatures",
+    ),
+    "onnx_export.file_inputs": (
+        "FileInputs",
+        "file_inputs",
+    ),
+    "onnx_export.writing": (
+        "OPSET",
+        "add_metadata",
+        "check_extra",
+        "onnx_model",
+        "save_onnx",
     ),
     "processes": (
         "Team",

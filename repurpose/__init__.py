@@ -14,7 +14,9 @@ from model_handler import (
     Features,
     FormatVersionError,
     ImageFolderData,
+    ShardedFeatures,
     TableData,
+    TarShards,
     UnsafeFileError,
     load_source,
 )
@@ -40,6 +42,7 @@ from repurpose.version import own_version
 
 if TYPE_CHECKING:
     from repurpose.labelling.suggesting.first import suggest_first
+    from repurpose.labelling.watching.watch import Watch
 
 __all__ = [
     "AdapterRepurposer",
@@ -58,27 +61,32 @@ __all__ = [
     "NeuralNetworkRandomFreezeRepurposer",
     "NeuralNetworkRepurposer",
     "Repurposer",
+    "ShardedFeatures",
     "SvmRepurposer",
     "TableData",
+    "TarShards",
     "ToastPretuning",
     "ToastRepurposer",
     "UnsafeFileError",
+    "Watch",
     "load",
     "load_source",
     "signing_key_pair",
     "suggest_first",
 ]
 
+_OF_LABELS = ("Watch", "suggest_first")
+
 
 def __getattr__(name: str) -> Any:
     """Read `__version__` from the installation when it is first asked for, as that looks through directories.
 
-    `suggest_first`, too, is imported when it is asked for.
+    What the package of labels offers, too, is imported when it is asked for.
     """
-    if name == "suggest_first":
-        from repurpose.labelling.suggesting.first import suggest_first
+    if name in _OF_LABELS:
+        from repurpose import labelling
 
-        return suggest_first
+        return getattr(labelling, name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return own_version()

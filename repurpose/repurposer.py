@@ -3,7 +3,7 @@
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
 learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
 look on screen in `display`, saving in `persistence`, what else can be asked about a prediction in `uncertainty`,
-what a service needs in `serving`, and questions about labels in `labelling`.
+what a service needs in `serving`, questions about labels in `labelling`, and what runs elsewhere in `deployment`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_la
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.one_domain import without_source_data
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
+from repurpose.deployment.interface import DeploymentMixin
 from repurpose.labelling.interface import LabellingMixin
 from repurpose.parameters import only_given
 from repurpose.persistence.values.schema import (
@@ -41,7 +42,7 @@ from repurpose.uncertainty.interface import UncertaintyMixin
 __all__ = ["Repurposer"]
 
 
-class Repurposer(UncertaintyMixin, ServingMixin, LabellingMixin, ClassifierMixin, TransferEstimator):
+class Repurposer(UncertaintyMixin, ServingMixin, LabellingMixin, DeploymentMixin, ClassifierMixin, TransferEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters

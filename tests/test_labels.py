@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.labels.report import write
+from benchmarks.labels.runs import PARTS
 
 from benchmarks.adapters.cells import Cell, Result
 from benchmarks.labels import errors, updates
-from benchmarks.labels.report import write
-from benchmarks.labels.runs import PARTS
 from model_handler import Features
 
 SETTING = errors.part_of(10, 0.1, errors.RANDOM)

@@ -26,6 +26,7 @@ OF_SEVERAL_MODULES = {
         "saved",
         "sources",
         "structure",
+        "suggestions",
         "examples",
         "features",
     },

@@ -1,35 +1,23 @@
 """Labels: which are wrong, which to ask for next, rows and classes that come and go, an alarm for a stream.
 
-`errors`, `suggestions`, `updates` and `alarm` are parts: each says what it measures (`kinds`), measures one kind on one
-draw (`examine`), and tells and judges it (`section`, `aims`). `runs` measures what is missing, `verdicts` has how an
-aim is judged, and `report` writes docs/benchmarks/labels.md. Cells are those of the `adapters` benchmark.
+`errors`, `suggestions`, `updates` and `alarm` are parts (`benchmarks.parts`), told in docs/benchmarks/labels.md.
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
-
-from benchmarks.options import positive
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).parents[2]
+_HEAD = """# Labels
+
+Written by `python -m benchmarks labels` with torch {torch}, measured at commit {commits}; do not edit it by hand. Each
+cell is kept in `build/labels` and not measured again; each part runs alone (`--parts`). Figures are means over draws
+with standard errors in brackets; differences are paired by draw, and "won" counts the draws in which a kind is ahead.
+One thread throughout. What the questions mean, and how they are answered, is in [labels.md](../labels.md).
+"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what is missing in some parts, and write the report of all that was measured so far."""
-    from benchmarks.adapters.cells import CELLS, read_results
-    from benchmarks.labels.report import write
-    from benchmarks.labels.runs import PARTS, measure_part
+    from benchmarks.parts.benchmark import Benchmark
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks labels", description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these")
-    parser.add_argument("--seeds", type=positive, help="how many draws (each part has its own default)")
-    parser.add_argument("--only-report", action="store_true", help="measure nothing")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "labels", help="what was measured so far")
-    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks" / "labels.md")
-    options = parser.parse_args(arguments)
-    if not options.only_report:
-        for name in options.parts:
-            measure_part(name, options.folder, options.seeds)
-    write(read_results(options.folder / CELLS), options.report)
+    Benchmark("labels", ("errors", "suggestions", "updates", "alarm"), _HEAD).main(arguments, __doc__)

@@ -14,6 +14,7 @@ from model_handler.data.overview import (
     generators_of,
     labels_beside_inputs,
     look_through,
+    names_beside_inputs,
     opened,
     unmoved_generators,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "labels_beside_inputs",
     "look_through",
     "named_classes",
+    "names_beside_inputs",
     "opened",
     "random_part",
     "reading_options",

@@ -6,7 +6,7 @@ Which kinds of data there are is decided in `batches`; images are read in `image
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.labels import is_missing, refuse_no_labels
 from model_handler.data.loader_errors import watching_workers
+from model_handler.data.reading import Reading
 from model_handler.data.text.refusals import refuse_text
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "in_order",
     "labels_or_missing",
     "make_batch",
+    "numbered",
+    "of_reading",
     "take_rows",
 ]
 
@@ -116,6 +119,7 @@ class Batches:
         self._name = name
         self._pass_on = pass_on
         self._n_given = 0  # in the latest iteration, so far
+        self._at: Callable[[np.ndarray], Batches] | None = None
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
 
@@ -147,6 +151,20 @@ class Batches:
             yield batch
         if n_seen == 0:
             raise ValueError(f"{self._name} is empty: it gave no row to work on")
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether rows can be asked for by their numbers, by `at`."""
+        return self._at is not None
+
+    def at(self, rows: np.ndarray) -> "Batches":
+        """Return batches of the rows with these numbers among all, (n_rows,) of int64, in this order; no other is read.
+
+        Raises TypeError for data that comes in an order of its own.
+        """
+        if self._at is None:
+            raise TypeError(f"the rows of {self._name} come in its own order and cannot be asked for by number")
+        return self._at(rows)
 
     def watched(self) -> AbstractContextManager[None]:
         """Work on the batches inside this block: RowError where a worker that reads them is lost meanwhile."""
@@ -185,6 +203,20 @@ class Batches:
 
     def __repr__(self) -> str:
         return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"
+
+
+def numbered(make: Callable[[Reading], Batches], reading: Reading) -> Batches:
+    """Return the batches that `make` gives, of which others can be asked for by the numbers of rows (`Batches.at`)."""
+    batches = make(reading)
+    batches._at = lambda rows: numbered(make, replace(reading, rows=rows))
+    return batches
+
+
+def of_reading(
+    start: Callable[[Share, Reading], Iterator[Batch]], n_rows: int, name: str
+) -> Callable[[Reading], Batches]:
+    """Return what makes batches as a reading has them, of so many rows that there are."""
+    return lambda reading: Batches(lambda share: start(share, reading), len(reading.numbers(n_rows)), name)
 
 
 def as_parts(inputs: object, name: str = "the inputs") -> Parts:

@@ -14,7 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.arrays import as_array, refuse_masked
-from model_handler.data.batch import Batch, Batches, Parts, Share, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.batch import (
+    Batch,
+    Batches,
+    Parts,
+    Share,
+    as_labels,
+    as_parts,
+    count_rows,
+    numbered,
+    of_reading,
+    take_rows,
+)
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.images import (
     CHANNELS,
@@ -37,6 +48,7 @@ from model_handler.data.loaders import (
 )
 from model_handler.data.reading import Reading
 from model_handler.data.tables.table_data import TableData, as_table
+from model_handler.data.tar.tar_shards import TarShards, names_tars
 from model_handler.data.text.paths import looks_like_path
 from model_handler.data.text.refusals import TEXT, quoted_beginning, refuse_images, refuse_text
 from model_handler.data.text.strings import texts_in
@@ -49,7 +61,8 @@ __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows
 ACCEPTED = (
     "a DataLoader or a torch Dataset of (inputs, label); a tuple (X, y) of inputs and labels; an array or tensor, a "
     "dict of arrays, or ((a, b),) for inputs of several parts; an ImageFolderData or the path of a folder; an image (a "
-    "path, a PIL image, a uint8 array) or a list of them; for a text network a string or a list of them; a TableData"
+    "path, a PIL image, a uint8 array) or a list of them; for a text network a string or a list of them; a TableData "
+    "or TarShards"
 )
 
 
@@ -76,6 +89,8 @@ def as_batches(
         PIL images or uint8 arrays (height, width[, channels]), or uint16 ones, whose upper byte is taken. Floating
         arrays are taken as preprocessed and go to the network in torch's default dtype; integers, booleans and tensors
         go as they are. `Batches` are given back.
+        A `TarShards`, or the path or pattern of tar files, has images and labels, and so has a Hugging Face dataset
+        with a column of images.
         With a `TextTransform`, strings are texts: one, or a list, array, column of pandas or of Hugging Face `datasets`
         of them. A TableData, or a `datasets.Dataset`, has texts for such a network and paths of images for others.
     transform : callable, optional
@@ -120,7 +135,7 @@ def as_batches(
     if isinstance(data, ImageFolderData):
         return _folder_batches(data, transform, reading)
     if isinstance(data, Dataset):
-        return dataset_batches(data, transform, reading)
+        return _dataset_batches(data, transform, reading)
     if isinstance(data, Batches):
         return data
     X, labels = _inputs_and_labels(data)
@@ -185,6 +200,8 @@ def _check_counts(batch_size: int, num_workers: int) -> None:
 
 
 def _at_path(path: str | PathLike) -> Any:
+    if names_tars(path):  # which may be a pattern of names
+        return TarShards(path)
     if not os.path.exists(path):  # unlike Path.exists, also where the name is too long for a file
         if isinstance(path, str) and len(path.split()) > 1 and not looks_like_path(path):
             raise TypeError(f"{quoted_beginning(path)} is neither a file nor a folder; if it is text, {TEXT}")
@@ -197,7 +214,15 @@ def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | N
         refuse_images(folder.path, "the folder of images")
     if folder.transform is None and transform is None:
         raise ValueError(f"{folder.path}: {NO_TRANSFORM}")
-    return folder.batches(transform=transform, reading=reading)
+    return numbered(lambda reading: folder.batches(transform=transform, reading=reading), reading)
+
+
+def _dataset_batches(data: Dataset, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
+    def make(reading: Reading) -> Batches:
+        return dataset_batches(data, transform, reading)
+
+    batches = make(reading)
+    return batches if batches.n_rows is None or not has_numbered_rows(data) else numbered(make, reading)
 
 
 def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
@@ -283,9 +308,9 @@ def _image_list_batches(
     images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, reading: Reading
 ) -> Batches:
     _check_lengths(len(images), labels)
-    rows = reading.numbers(len(images))
 
-    def start(share: Share) -> Iterator[Batch]:
+    def start(share: Share, reading: Reading) -> Iterator[Batch]:
+        rows = reading.numbers(len(images))
         try:
             yield from image_batches(images, labels, transform, reading, rows=rows, share=share)  # type: ignore[arg-type]
         except UnreadableImageError as error:
@@ -296,7 +321,7 @@ def _image_list_batches(
                 shell="leave it out: --on-error skip",
             ) from None
 
-    return Batches(start, len(rows), "the list of images")
+    return numbered(of_reading(start, len(images), "the list of images"), reading)
 
 
 def _as_rows(X: object) -> Parts:
@@ -336,17 +361,18 @@ def _hint(value: object) -> str:
 
 
 def _array_batches(parts: Parts, labels: np.ndarray | None, reading: Reading) -> Batches:
-    _check_lengths(count_rows(parts), labels)
-    numbers = reading.numbers(count_rows(parts))
+    n_rows = count_rows(parts)
+    _check_lengths(n_rows, labels)
 
-    def start(share: Share) -> Iterator[Batch]:
+    def start(share: Share, reading: Reading) -> Iterator[Batch]:
+        numbers = reading.numbers(n_rows)
         for first in share.take(range(0, len(numbers), reading.batch_size)):
             rows = numbers[first : first + reading.batch_size]
             in_order = slice(rows[0], rows[-1] + 1) if reading.rows is None else rows  # a slice is no copy
             inputs = augmented(take_rows(parts, in_order), reading.augment)
             yield Batch(inputs, None if labels is None else labels[in_order], len(rows), rows=rows)
 
-    return Batches(start, len(numbers), "X")
+    return numbered(of_reading(start, n_rows, "X"), reading)
 
 
 def _check_lengths(n_rows: int, labels: np.ndarray | None) -> None:

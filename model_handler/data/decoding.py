@@ -6,6 +6,7 @@ come out white or black, and stretched by what each image holds, no two images c
 
 import sys
 from importlib.util import find_spec
+from io import BytesIO
 from os import PathLike
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from model_handler.data.text.paths import HEIF_SUFFIXES
 
-__all__ = ["UnreadableImageError", "can_read_heif", "is_bytes", "is_pil", "open_image"]
+__all__ = ["UnreadableImageError", "can_read_heif", "image_in_file", "is_bytes", "is_pil", "open_image"]
 
 _HEIF_PACKAGE = "pillow_heif"
 _STARTS_A_PROGRAM = ("EPS",)  # Ghostscript, which runs what the file says
@@ -58,6 +59,20 @@ def open_image(image: Any) -> Any:
     except (MemoryError, UnreadableImageError):
         raise
     except Exception as error:  # a broken file raises almost anything: OSError, SyntaxError, struct.error, ...
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def image_in_file(contents: bytes) -> Any:
+    """Return the image that the bytes of a file hold, its pixels not yet decoded. Raises UnreadableImageError."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        return _open_by_contents(BytesIO(contents))
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:  # whose text has the address of the bytes in memory
+        raise UnreadableImageError(f"its {len(contents):,} bytes are of no format that is known here") from error
+    except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 

@@ -5,7 +5,7 @@ Where labels stand beside the inputs nothing is loaded; elsewhere the data is re
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -20,9 +20,18 @@ from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
 from model_handler.data.tables.table_data import TableData, as_table
+from model_handler.data.tar.tar_shards import TarShards, names_tars
 from model_handler.data.text.text_transform import reads_text
 
-__all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "opened", "unmoved_generators"]
+__all__ = [
+    "Overview",
+    "generators_of",
+    "labels_beside_inputs",
+    "look_through",
+    "names_beside_inputs",
+    "opened",
+    "unmoved_generators",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +51,14 @@ class Overview:
 
 
 def opened(data: object, transform: Callable[[Any], Any] | None = None) -> Any:
-    """Return the folder that a path leads to, which is then listed once, or the table of a Hugging Face dataset.
+    """Return the folder that a path leads to, which is then listed once, tar shards, or rows of a Hugging Face dataset.
 
     Any other data comes back as it is, and so does a text, which a string is where `transform` reads such.
     """
     if isinstance(data, (str, PathLike)) and not reads_text(transform) and os.path.isdir(data):
         return ImageFolderData(data)
+    if names_tars(data) and not reads_text(transform):
+        return TarShards(data)
     return as_table(data)
 
 
@@ -122,6 +133,24 @@ def labels_beside_inputs(data: object) -> np.ndarray | None:
     else:
         labels = None
     return None if labels is None else as_labels(labels)
+
+
+def names_beside_inputs(data: object) -> Sequence[str] | None:
+    """Return what the rows of data are called: paths of images, below the folder of a folder, or keys in tar files.
+
+    They are those of all rows by number, before any is skipped; None where rows have no names.
+    """
+    if isinstance(data, ImageFolderData):
+        return [str(path.relative_to(data.path)) for path in data.paths]
+    if isinstance(data, TarShards):
+        return data.names
+    if isinstance(data, TableData):
+        cells = data.written
+    else:
+        cells = data[0] if isinstance(data, tuple) and len(data) == 2 else data  # type: ignore[assignment]
+    if not isinstance(cells, list) or not all(isinstance(cell, str | PathLike) for cell in cells):
+        return None
+    return [os.fspath(cell) for cell in cells]
 
 
 def _of_dataset(dataset: Any) -> Any:

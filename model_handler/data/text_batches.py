@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from model_handler.data.batch import Batch, Batches, Share, as_labels, make_batch
+from model_handler.data.batch import Batch, Batches, Share, as_labels, make_batch, numbered, of_reading
 from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.data.prefetching import prefetched
 from model_handler.data.reading import Reading
@@ -41,9 +41,9 @@ def text_batches(texts: list[Any], labels: np.ndarray | None, transform: TextTra
         )
     if labels is not None and len(labels) != len(texts):
         raise ValueError(f"there are {len(texts)} texts and {len(labels)} labels; every text needs one label")
-    numbers = reading.numbers(len(texts))
 
-    def start(share: Share) -> Iterator[Batch]:
+    def start(share: Share, reading: Reading) -> Iterator[Batch]:
+        numbers = reading.numbers(len(texts))
         order = np.arange(len(numbers))
         if reading.by_length:
             order = np.argsort([-len(texts[number]) for number in numbers], kind="stable")
@@ -54,7 +54,7 @@ def text_batches(texts: list[Any], labels: np.ndarray | None, transform: TextTra
         )
         return tokenized(given, transform, reading)
 
-    return Batches(start, len(numbers), "the texts")
+    return numbered(of_reading(start, len(texts), "the texts"), reading)
 
 
 def tokenized(

@@ -57,7 +57,7 @@ def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Te
     if callable(pooling):
         return _rows_of_callable(pooling, value)
     if value.ndim <= 2 or pooling == "flatten":
-        return value.reshape(len(value), -1)
+        return value.reshape(value.shape[0], -1)  # by `len`, export would take the number of rows for a constant
     if pooling == "cls":
         if value.ndim != 3:
             raise ModelError(f"pooling 'cls' needs an output of shape (n, tokens, features), got {tuple(value.shape)}")
@@ -88,4 +88,4 @@ def _rows_of_callable(pooling: Callable[[Tensor], Tensor], value: Tensor) -> Ten
     if not isinstance(pooled, Tensor) or pooled.ndim == 0 or len(pooled) != len(value):
         got = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
         raise ModelError(f"pooling must return {len(value)} rows for an output of {tuple(value.shape)}, got {got}")
-    return pooled.reshape(len(pooled), -1)
+    return pooled.reshape(pooled.shape[0], -1)

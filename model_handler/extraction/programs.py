@@ -45,7 +45,11 @@ class Tap:
 
 
 class Program(Protocol):
-    """Computes the rows of some taps."""
+    """Computes the rows of some taps by running `module`."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What it runs."""
 
     def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         """Return one float32 array (n_rows, n_features) a tap, in order; without pooling, values as they are."""
@@ -68,8 +72,11 @@ class _Capture(nn.Module):
         rows = tensor
         if self.tap.pooling is not None:
             rows = self._pooled(tensor, self.tap.pooling).to(torch.float32)
-        # a view would change with the tensor, which an in-place layer behind it may overwrite
-        shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+        # a view would change with the tensor, which an in-place layer behind it may overwrite; under export no tensor
+        # has memory to compare, and a copy costs nothing
+        shares_memory = (
+            torch.compiler.is_exporting() or rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+        )
         return rows.clone() if shares_memory and not self.is_last else rows
 
     def _pooled(self, tensor: Tensor, pooling: Pooling) -> Tensor:
@@ -107,6 +114,11 @@ class TracedProgram:
         self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
         self.folds: list[FusedConvolution] = fusion.apply(self._module) if fusion else []
 
+    @property
+    def module(self) -> nn.Module:
+        """What it runs."""
+        return self._module
+
     def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         for capture in self._captures:
             capture.mask = mask
@@ -115,8 +127,12 @@ class TracedProgram:
         except (ModelError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            explain_graph_failure(self._module, inputs, error, spared=_Capture)
+            if not torch.compiler.is_exporting():  # its tensors have no numbers to look into
+                explain_graph_failure(self._module, inputs, error, spared=_Capture)
             raise
+        finally:
+            for capture in self._captures:
+                capture.mask = None
 
 
 class HookedProgram:
@@ -131,6 +147,11 @@ class HookedProgram:
             for tap, path, call in taps
         ]
 
+    @property
+    def module(self) -> nn.Module:
+        """What it runs."""
+        return self._network
+
     def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         found: dict[int, Tensor] = {}
         with ExitStack() as hooks:
@@ -144,7 +165,8 @@ class HookedProgram:
             except (ModelError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                explain_failure(self._network, inputs, error)
+                if not torch.compiler.is_exporting():
+                    explain_failure(self._network, inputs, error)
                 raise
         missing = [self._targets[n][2].tap.name for n in range(len(self._targets)) if n not in found]
         if missing:
@@ -157,7 +179,8 @@ class HookedProgram:
         def hook(module: nn.Module, arguments: object, output: object) -> None:
             if next(calls) == call:
                 found[number] = capture(output)
-                if len(found) == len(self._targets):
+                # export loses count of the modules that are open where one is left by an exception
+                if len(found) == len(self._targets) and not torch.compiler.is_exporting():
                     raise _Finished
 
         return hook

@@ -27,7 +27,15 @@ from model_handler.feature_cache.shapes import NotedShapes, without_numbers
 from model_handler.feature_cache.store import Entry, FeatureStore
 from model_handler.features import Features
 
-__all__ = ["FeatureCache", "Request", "check_cache"]
+__all__ = [
+    "FeatureCache",
+    "Request",
+    "check_cache",
+    "identity_of_callable",
+    "identity_of_network",
+    "identity_of_transform",
+    "library_versions",
+]
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = "1"  # goes up where a new version of this library computes other features
@@ -146,11 +154,7 @@ class FeatureCache:
             return None
 
     def _of_network(self) -> str:
-        identity = NetworkIdentity()
-        identity.say(_FORMAT, *map(_version, _LIBRARIES))
-        identity.take((self._request.layer_names, self._request.options, str(torch.get_default_dtype())))
-        identity.take(self._request.network)
-        return identity.digest
+        return identity_of_network(self._request)
 
     def _of_data(self) -> str:
         identity = ContentIdentity()
@@ -158,14 +162,10 @@ class FeatureCache:
         return identity.digest
 
     def _of_transform(self) -> str:
-        own = self._request.data.transform if isinstance(self._request.data, ImageFolderData) else None
-        transform = own or self._request.transform
-        if name := random_part(transform):
-            raise UnknownIdentity(f"what the random transform {name} draws")
-        return _of_callable(transform)
+        return identity_of_transform(self._request)
 
     def _of_pooling(self, pooling: Pooling) -> str:
-        return _of_callable(pooling)
+        return identity_of_callable(pooling)
 
     def _count_images(self) -> int:
         """Count the images of a folder, without those that turned out to be unreadable."""
@@ -177,6 +177,36 @@ class FeatureCache:
             _LOG.warning("features are not kept in %s: %s", self._store.folder, reason)
 
 
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that computes features, or reads images, and of this one's own way."""
+    return {"features": _FORMAT, **{library: _version(library) for library in _LIBRARIES}}
+
+
+def identity_of_network(request: Request) -> str:
+    """Return what the layers, settings and network of a request are known by. Raises UnknownIdentity."""
+    identity = NetworkIdentity()
+    identity.say(*library_versions().values())
+    identity.take((request.layer_names, request.options, str(torch.get_default_dtype())))
+    identity.take(request.network)
+    return identity.digest
+
+
+def identity_of_transform(request: Request) -> str:
+    """Return what the preprocessing of a request is known by. Raises UnknownIdentity, of a random one too."""
+    own = request.data.transform if isinstance(request.data, ImageFolderData) else None
+    transform = own or request.transform
+    if name := random_part(transform):
+        raise UnknownIdentity(f"what the random transform {name} draws")
+    return identity_of_callable(transform)
+
+
+def identity_of_callable(value: Any) -> str:
+    """Return what a transform or a pooling is known by. Raises UnknownIdentity for one of no installed package."""
+    identity = NetworkIdentity(own_code=False)  # a transform may be a module
+    identity.take(value)
+    return identity.digest
+
+
 @cache
 def _version(package: str) -> str:
     """Return the version of a package, imported yet or not; empty where it is not installed."""
@@ -184,9 +214,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _of_callable(value: Any) -> str:
-    identity = NetworkIdentity(own_code=False)  # a transform may be a module
-    identity.take(value)
-    return identity.digest

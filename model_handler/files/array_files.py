@@ -7,7 +7,7 @@ that matters is noticed. Hashes find damage; who wants to deceive can compute th
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -60,6 +60,11 @@ class ArrayFile:
     arrays: dict[str, np.ndarray]
     notes: dict[str, str]
     content: JsonValue
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the text, which has that of every array; None where the file has no hashes."""
+        return self.notes.get(_HASH)
 
 
 def write_arrays(path: str | PathLike, arrays: Mapping[str, np.ndarray], content: JsonValue) -> None:
@@ -116,18 +121,21 @@ def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_l
     return parse_arrays(read_file(path, most_bytes=most_bytes, follow_links=follow_links), str(path))
 
 
-def map_arrays(path: str | PathLike) -> ArrayFile:
+def map_arrays(path: str | PathLike, *, check: Collection[str] | None = None) -> ArrayFile:
     """Do as `read_arrays`, with arrays that stay in the file and cannot be written to.
 
-    The file is read once, since everything is to agree with its hashes, and never held as a whole.
+    The file is read once, since everything is to agree with its hashes, and never held as a whole. Only the arrays that
+    `check` names are, where it is given: the text always agrees with its hash.
     """
-    return parse_arrays(map_file(path), str(path), writable=False)
+    return parse_arrays(map_file(path), str(path), writable=False, check=check)
 
 
-def parse_arrays(data: bytearray | memoryview, what: str, *, writable: bool = True) -> ArrayFile:
+def parse_arrays(
+    data: bytearray | memoryview, what: str, *, writable: bool = True, check: Collection[str] | None = None
+) -> ArrayFile:
     """Parse the bytes of a file; `what` names it. Raises CorruptFileError as `read_arrays` does.
 
-    Where arrays need not be `writable`, none is copied from bytes that are read-only.
+    Where arrays need not be `writable`, none is copied from bytes that are read-only. `check` as `map_arrays` has it.
     """
     header, start = _header(data, what)
     notes = header.pop(_ALL, {})
@@ -146,7 +154,7 @@ def parse_arrays(data: bytearray | memoryview, what: str, *, writable: bool = Tr
         return ArrayFile(arrays, notes, None)
     if _TEXT not in notes or _HASH not in notes:  # one changed bit in the name of the other
         raise CorruptFileError(f"{what} is damaged: it has a hash or a text, and not both")
-    return ArrayFile(arrays, notes, _checked(arrays, notes, what))
+    return ArrayFile(arrays, notes, _checked(arrays, notes, what, arrays if check is None else check))
 
 
 def wastes_memory(width: int, texts: Sequence[str], spare: int = _SPARE_WIDTH) -> bool:
@@ -219,7 +227,9 @@ def _are_sizes(given: JsonValue) -> bool:
     )
 
 
-def _checked(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str], what: str) -> JsonValue:
+def _checked(
+    arrays: Mapping[str, np.ndarray], notes: Mapping[str, str], what: str, check: Collection[str]
+) -> JsonValue:
     """Return the content after verifying the hashes of text and arrays. Raises CorruptFileError where one differs."""
     # JSON can spell lone surrogates, which strict UTF-8 refuses to encode.
     if sha256(notes[_TEXT].encode(errors="surrogatepass")).hexdigest() != notes[_HASH]:
@@ -230,6 +240,6 @@ def _checked(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str], what: s
     if sorted(said["arrays"]) != sorted(arrays):
         raise CorruptFileError(f"{what} is damaged: it does not hold the arrays that its text names")
     for name, array in arrays.items():
-        if array_digest(array) != said["arrays"][name]:
+        if name in check and array_digest(array) != said["arrays"][name]:
             raise CorruptFileError(f"{what} is damaged: its array {name[:60]!r} is not what was written")
     return said["content"]

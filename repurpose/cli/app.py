@@ -12,12 +12,15 @@ from typer.core import TyperGroup
 from repurpose.cli.check import check
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
+from repurpose.cli.export import export
+from repurpose.cli.extract import extract
 from repurpose.cli.layers import layers
 from repurpose.cli.offsite import offsite
 from repurpose.cli.output.mistakes import is_usage_mistake
 from repurpose.cli.output.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.predict import predict
 from repurpose.cli.rank import rank
+from repurpose.cli.serve import serve
 from repurpose.cli.sources import sources
 from repurpose.cli.suggest import suggest
 from repurpose.cli.train import train
@@ -61,9 +64,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "repurpose predict saved photos/new, or repurpose predict saved --table new.csv --csv answers.csv": predict,
     "repurpose check photos --csv doubtful.csv": check,
     "repurpose suggest saved unlabelled -n 20 --copy-to next": suggest,
+    "repurpose serve saved --max-unfamiliarity 0.99": serve,
+    "repurpose export saved --onnx model.onnx --check photos/new": export,
     "repurpose layers efficientnet-lite0": layers,
     "repurpose rank photos, or repurpose rank --table reviews.csv": rank,
     "repurpose sources resnet": sources,
+    "repurpose extract efficientnet-lite0 photos --out features": extract,
 }
 for _example, _command in _COMMANDS.items():
     app.command(epilog=f"For example: {_example}")(_command)

@@ -1,9 +1,7 @@
 """`repurpose check` says which labels of images or texts are likely wrong, and which ones fit better."""
 
-import csv
-import io
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -20,6 +18,7 @@ from repurpose.cli.methods import (
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import STDOUT, Output, file_named, told_when_interrupted, write_result
 from repurpose.cli.output.predictions import beginning
+from repurpose.cli.output.rows import Row, as_csv
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
     FolderArgument,
@@ -37,8 +36,6 @@ from repurpose.cli.reading.images import (
 from repurpose.parameters import only_given
 
 __all__ = ["check"]
-
-Row = dict[str, Any]
 
 _HOW = {
     "closed form": "left out of the Gaussian process in closed form, with one of each class",
@@ -86,7 +83,7 @@ def check(
         found = repurposer.find_label_errors()
         rows = [_named(row, images) for row in found.to_dict("records")]
         if csv_file is not None:
-            write_result(csv_file, _csv(rows))
+            write_result(csv_file, as_csv(rows))
         if as_json:
             attrs = {**found.attrs, "not_judged": [images.names[row] for row in found.attrs["not_judged"]]}
             typer.echo(json.dumps({"rows": rows, **attrs}, indent=1))
@@ -100,14 +97,6 @@ def _named(row: Row, images: Images) -> Row:
     """Return a row with the path of its image, or its text, in place of a number."""
     name = "text" if images.kind == "texts" else "path"
     return {name: images.names[row["row"]], **{column: value for column, value in row.items() if column != "row"}}
-
-
-def _csv(rows: list[Row]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")  # names of files are bytes, and come back as they are
 
 
 def _show(rows: list[Row], judged_by: str, kind: str, top: int) -> None:

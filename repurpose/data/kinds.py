@@ -27,6 +27,7 @@ __all__ = [
     "is_image_folder",
     "is_inputs_of_parts",
     "is_pair",
+    "is_sharded",
     "is_table",
     "kind_of",
     "n_rows_in",
@@ -41,6 +42,11 @@ Pair = tuple[Any, Any]
 def is_features(data: object) -> TypeGuard[Features]:
     """Return whether data are outputs of layers, computed already."""
     return isinstance(data, Features)
+
+
+def is_sharded(data: object) -> bool:
+    """Return whether data are features in parts, which may not fit in memory, such as `Features.open` gives them."""
+    return hasattr(data, "blocks") and hasattr(data, "layer_names")
 
 
 def is_pair(data: object) -> TypeGuard[Pair]:
@@ -124,7 +130,7 @@ def file_of_row(data: object, number: int) -> str:
 
 def class_names_in(data: object) -> Sequence[str] | None:
     """Return the names that data have for the labels 0, 1, ...; None where they have none."""
-    return data.class_names if is_features(data) else named_classes(data)
+    return data.class_names if is_features(data) or is_sharded(data) else named_classes(data)
 
 
 def column_names_in(data: object) -> list[object]:

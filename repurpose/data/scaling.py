@@ -9,11 +9,11 @@ of norm 1 stop before weakly regularised fits have converged. Norm 16 with the t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["BlockScaling", "at_least_once", "center_and_variance"]
+__all__ = ["BlockScaling", "Moments", "at_least_once", "center_and_variance"]
 
 ROW_NORM = 16.0
 
@@ -35,10 +35,16 @@ class BlockScaling:
         cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], weights: np.ndarray | None = None
     ) -> "BlockScaling":
         """Fit the scaling to training rows (n_samples, n_features), perhaps with weights, by the columns of layers."""
-        center, variance = center_and_variance(features, weights)
+        return cls.of_moments(*center_and_variance(features, weights), indices_per_layer)
+
+    @classmethod
+    def of_moments(
+        cls, center: np.ndarray, variance: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]
+    ) -> "BlockScaling":
+        """Make the scaling of rows whose columns have this mean and variance, each (n_features,)."""
         norms = {name: float(variance[columns].sum()) ** 0.5 for name, columns in indices_per_layer.items()}
         n_varying = max(1, sum(norm > 0 for norm in norms.values()))
-        factor = np.ones(features.shape[1])
+        factor = np.ones(len(center))
         for name, columns in indices_per_layer.items():
             if norms[name] > 0:
                 factor[columns] = ROW_NORM / (n_varying**0.5 * norms[name])
@@ -76,6 +82,36 @@ def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None)
         mean = shares @ features.astype(np.float64)
         variance = shares @ np.square(features - mean)
     return np.where(constant, lowest, mean), np.where(constant, 0.0, variance)
+
+
+@dataclass(eq=False)
+class Moments:
+    """Mean and variance of the columns of rows that come block by block, as `center_and_variance` has them of all rows.
+
+    Blocks are merged by their counts, means and sums of squares about these (Chan et al. 1983): nothing cancels.
+    """
+
+    count: float = 0.0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    lowest: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
+    highest: np.ndarray = field(default_factory=lambda: np.full(1, -np.inf))
+
+    def add(self, features: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Take in rows (n_rows, n_features), perhaps with weights, in place."""
+        mean, variance = center_and_variance(features, weights)
+        count = float(len(features) if weights is None else at_least_once(weights).sum())
+        total, step = self.count + count, mean - self.mean
+        self.squares = self.squares + variance * count + np.square(step) * (self.count * count / total)
+        self.mean = self.mean + step * (count / total)
+        self.count = total
+        self.lowest = np.minimum(self.lowest, features.min(axis=0))
+        self.highest = np.maximum(self.highest, features.max(axis=0))
+
+    def center_and_variance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return both, each (n_features,), of all rows so far; a column that never varies has its value and 0."""
+        constant = self.lowest == self.highest
+        return np.where(constant, self.lowest, self.mean), np.where(constant, 0.0, self.squares / self.count)
 
 
 def at_least_once(weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Labels themselves are the question here: which are wrong, which to ask for next, and rows that come and go.
+"""Labels themselves are the question here: which are wrong, which to ask for next, rows that come and go, an alarm.
 
 May import: nothing.
 """
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from repurpose.labelling.suggesting.first import suggest_first
+    from repurpose.labelling.watching.watch import Watch
 
-__all__ = ["suggest_first"]
+__all__ = ["Watch", "suggest_first"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from repurpose.labelling.suggesting.first import suggest_first
 
         return suggest_first
+    if name == "Watch":
+        from repurpose.labelling.watching.watch import Watch
+
+        return Watch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from model_handler.network.ambient_modes import on_cpu
 from repurpose.meta_model.bnn.model import MOST_DRAWS, BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
+from repurpose.meta_model.onnx_heads.drawn_networks import DrawnNetworks
 from repurpose.parameters import is_positive, is_whole
 from repurpose.persistence.values.schema import Array, Dict, Number, Object, Table, Text
 
@@ -184,6 +185,9 @@ class BnnRepurposer(LrRepurposer):
     @on_cpu()
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
+
+    def _onnx_head(self) -> nn.Module | None:
+        return DrawnNetworks(self.target_model_)
 
     def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "BayesianNetwork":
         """Return the logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""

@@ -2,13 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from model_handler import Features
 
+if TYPE_CHECKING:
+    from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+
 __all__ = [
+    "check_answers",
     "check_widths",
     "checked_codes",
     "checked_probabilities",
@@ -129,3 +134,15 @@ def checked_codes(codes: ArrayLike, n_rows: int, n_classes: int, hook: str) -> n
 
 def _bad_rows(array: np.ndarray) -> int:
     return int((~np.isfinite(array)).any(axis=1).sum()) if array.dtype.kind == "f" else len(array)
+
+
+def check_answers(repurposer: "MetaModelRepurposer", row: np.ndarray) -> None:
+    """Ask a head about one row (1, n_features), all that its class defines. Raises what the head raises."""
+    codes = repurposer._predict_label_from_features(row)
+    checked_codes(codes, 1, len(repurposer.classes_), "its head")
+    if repurposer._defines("_predict_probability_from_features"):
+        repurposer._calibrated(repurposer.head_probabilities(row))
+    if repurposer._defines("_predict_samples_from_features"):
+        repurposer.head_samples(row, 1, np.random.RandomState(0))
+    if repurposer._defines("_predict_variance_from_features"):
+        repurposer.head_variances(row)

@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from model_handler import Features, Source
+from model_handler import Features, ModelHandler, ShardedFeatures, Source
 from model_handler.data import check_order, reading_options
 from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.feature_cache.caching import check_cache
+from model_handler.feature_shards.extracting_to import ROWS_PER_SHARD
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
-from repurpose.data.kinds import is_features
+from repurpose.data.kinds import is_features, is_sharded
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
@@ -29,6 +30,10 @@ from repurpose.repurposer import Repurposer
 __all__ = ["FeatureRepurposer"]
 
 _OF_THE_CACHE = ("cache_dir", "cache_key")
+_IN_SHARDS = (
+    "features in shards are read at once here, and may not fit in memory: give some of their rows, features[:1000], or "
+    "all, features[:]; or ask block by block, [... for block in features.blocks(10_000)]. repurpose reads them in parts"
+)
 _MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
@@ -79,13 +84,28 @@ class FeatureRepurposer(Repurposer):
         >>> features, repurposer.repurpose(features).score(features)
         (Features(30 rows; 0: 8, 1: 8; with labels), 1.0)
         """
-        if mistakes := self._layer_mistakes():
-            raise ValueError("\n".join(mistakes))
-        known = self.feature_layer_names is None and self._knows_its_layers()
-        features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
+        features = self._extract(data, self._layers_wanted(data))
         if features.labels is None:  # these are for prediction
             check_order(data)
         return features
+
+    def extract_to(
+        self, path: str | PathLike[str], data: object, *, rows_per_shard: int = ROWS_PER_SHARD
+    ) -> ShardedFeatures | None:
+        """Extract what `get_features_from_source_model` would into a directory of shards, for data of any size.
+
+        After a break the same call goes on, and several processes share the work: see `ModelHandler.extract_to`, whose
+        `key` is the `cache_key` here.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import LrRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> LrRepurposer(network, ["1"]).extract_to("blobs", make_blobs(30, random_state=8), rows_per_shard=10)
+        ShardedFeatures('blobs': 30 rows in 3 shards; 1: 8; with labels)
+        """
+        options: dict[str, Any] = {"pooling": self.pooling, "rows_per_shard": rows_per_shard, "key": self.cache_key}
+        return self.source_model_handler.extract_to(path, data, self._layers_wanted(data), **options)
 
     def features_to_judge(self, data: object) -> Features:
         self._refuse_other_features()
@@ -98,6 +118,15 @@ class FeatureRepurposer(Repurposer):
         features = self.features_to_judge(data)
         check_rows(features, name_of=naming_rows(data))
         return features
+
+    def _network_for_file(self, example_inputs: object) -> nn.Module:
+        from model_handler.onnx_export.exportable_network import LayerFeatures
+
+        self._refuse_other_features()
+        handler = self.source_model_handler
+        if handler.device.type != "cpu":
+            handler = ModelHandler(self._open_source(), transform=self.transform, device="cpu")
+        return LayerFeatures(handler, self.feature_layer_names_, self.pooling, example_inputs)
 
     def _reading(self) -> dict[str, Any]:
         handler = self.source_model_handler
@@ -131,10 +160,17 @@ class FeatureRepurposer(Repurposer):
     def _chooses_layers(self) -> bool:
         return isinstance(self.feature_layer_names, str)  # any other text was refused
 
+    def _layers_wanted(self, data: object) -> list[str]:
+        """Return the layers of which features are wanted. Raises ValueError where they cannot be."""
+        if mistakes := self._layer_mistakes():
+            raise ValueError("\n".join(mistakes))
+        known = self.feature_layer_names is None and self._knows_its_layers()
+        return self.feature_layer_names_ if known else self._layers_to_extract(data)
+
     def _layers_to_extract(self, data: object) -> list[str]:
         if self.feature_layer_names is not None and not self._chooses_layers:
             return list(self.feature_layer_names)
-        if is_features(data):
+        if is_features(data) or is_sharded(data):
             return data.layer_names
         handler = self.source_model_handler
         return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
@@ -150,6 +186,8 @@ class FeatureRepurposer(Repurposer):
         """Extract the features at some layers; `judge` sees the inputs of each batch before the network does."""
         if is_features(data):
             return data.select(layer_names)
+        if is_sharded(data):
+            raise TypeError(_IN_SHARDS)
         handler = self.source_model_handler
         return handler.extract(
             data,

@@ -5,7 +5,6 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,22 +16,27 @@ from model_handler import Features, Source
 from model_handler.network.ambient_modes import on_cpu
 from model_handler.network.device import resolve_device
 from repurpose.data.changed_rows import ChangedRows
+from repurpose.data.scaling import Moments
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
-from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_when_learned, is_refresh_due
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
-from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
-from repurpose.meta_model.gp.held import refit_held, update_held
+from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
 from repurpose.meta_model.gp.model import VARIANCE_FACTOR, GpModel
+from repurpose.meta_model.gp.parameters import parameter_mistakes
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.meta_model.gp.updating.evidence_drop import REFRESH_DUE, evidence_when_learned, is_refresh_due
+from repurpose.meta_model.gp.updating.following import follow_rows
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.parameters import is_one_of, is_whole
+from repurpose.meta_model.onnx_heads.gaussian_process import GaussianProcesses, LatentVariance
+from repurpose.meta_model.sharded.blocks import TrainingBlocks
+from repurpose.meta_model.sharded.gaussian_process import KernelRows, condition_on_blocks
+from repurpose.meta_model.sharded.interface import N_IN_MEMORY, TrainingSample
 from repurpose.persistence.values.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
@@ -44,7 +48,6 @@ __all__ = ["GpRepurposer"]
 
 _MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
-_MAX_UPDATES = 100  # after which the exact solve is made anew
 _MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
 
 
@@ -213,13 +216,43 @@ class GpRepurposer(MetaModelRepurposer):
             posterior = condition_by_kernel(kernel, points, rows, class_sizes(codes), targets, repeats)
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
+        self.n_inducing_ = None if n_points is None else len(points[0])
+        vars(self).update(evidence_when_learned(posterior, targets, sample_weight))
+        return self._as_model(scaling, kernel, points, posterior)
+
+    @on_cpu()
+    def _fit_in_parts(self, blocks: TrainingBlocks, moments: Moments, sample: TrainingSample) -> GpModel:
+        rng, n_points = check_random_state(self.random_state), self._n_points(len(blocks), len(self.classes_))
+        if n_points is None or self.svgp:
+            name = "svgp=True" if self.svgp else "n_inducing=None"
+            raise ValueError(f"{name} needs all rows at once; give features[:], or leave it at its default")
+        scaling = LayerRows.of_moments(
+            *moments.center_and_variance(), sample.indices_per_layer, bool(self.apply_l2_norm)
+        )
+        rows = KernelRows(blocks, scaling)
+        self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
+        targets = DirichletTargets.of(self.alpha_eps_)
+        few = rows.subset(_MAX_TO_LEARN_FROM, rng)
+        with threads_for(len(few.codes)):
+            kernel = self._learn_kernel(few.rows, few.sizes, targets, few.repeats, rng, few.groups).kernel
+        many = rows.subset(N_IN_MEMORY, rng)
+        points = choose_points(many.rows, many.sizes, n_points, rng, many.repeats)
+        posterior = condition_on_blocks(kernel, points, rows, len(self.classes_), targets)
+        self.n_inducing_ = len(points[0])
+        return self._as_model(scaling, kernel, points, posterior)
+
+    def _as_model(
+        self,
+        scaling: LayerRows,
+        kernel: LayerKernels | GpytorchKernel,
+        points: list[Tensor],
+        posterior: Posterior | SparsePosterior,
+    ) -> GpModel:
         if isinstance(kernel, LayerKernels):
             self.lengthscale_ = kernel.lengthscale
             self.radial_scale_ = kernel.radial
             self.linear_scale_ = kernel.linear
-        self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
-        vars(self).update(evidence_when_learned(posterior, targets, sample_weight))
         return GpModel(
             scaling,
             kernel if isinstance(kernel, LayerKernels) else kernel.state(points),
@@ -255,27 +288,27 @@ class GpRepurposer(MetaModelRepurposer):
         """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
 
+    def _onnx_head(self) -> nn.Module | None:
+        return self._as_module()
+
+    def _onnx_variance(self) -> nn.Module | None:
+        return LatentVariance(self._as_module())
+
+    @on_cpu()
+    def _as_module(self) -> GaussianProcesses:
+        if isinstance(self.target_model_.kernel, KernelState):
+            raise NotImplementedError(
+                f"{type(self).__name__} has a kernel of gpytorch, which is not exported; leave kernel out, or define "
+                "_onnx_head in a subclass"
+            )
+        return GaussianProcesses(self.target_model_)
+
     @on_cpu()
     def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
-        """Condition on other rows at the numbers that were learned; exact posteriors are updated where that is faster.
-
-        After a hundred updates rounding may show, and the solve is made anew.
-        """
-        model, targets = self._model, DirichletTargets.of(self.alpha_eps_)
+        self._refuse_rows_not_kept("add or remove")
         n_points = self._n_points(len(rows.codes), len(rows.classes))
-        is_exact, n_updates = n_points is None and self.n_inducing_ is None, vars(self).get("n_updates_", 0)
-        updated = update_held(model, rows, targets) if is_exact and n_updates < _MAX_UPDATES else None
-        n_updates = 0 if updated is None else n_updates + 1
-        if updated is None:
-            updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
-        learned = {
-            "target_model_": updated,
-            "prior_mean_": updated.mean,
-            "n_inducing_": None if n_points is None else len(updated.points[0]),
-            "n_updates_": n_updates,
-            "update_": "exact" if n_points is None else "inducing points",
-        }
-        return learned | evidence_of_change(vars(self), updated, targets, rows)
+        targets = DirichletTargets.of(self.alpha_eps_)
+        return follow_rows(self._model, vars(self), rows, targets, n_points, rng_at_prediction(self))
 
     @property
     def refresh_due_(self) -> bool:
@@ -357,23 +390,5 @@ class GpRepurposer(MetaModelRepurposer):
         return wanted if wanted < n_samples else None
 
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = super()._parameter_mistakes()
-        mistakes += [
-            f"{name} must be True or False, got {getattr(self, name)!r}"
-            for name in ("apply_l2_norm", "svgp")
-            if not isinstance(getattr(self, name), (bool, np.bool_))
-        ]
-        mistakes += kernel_mistakes(self.kernel)
-        if not is_whole(self.max_function_evaluations, 1):
-            mistakes.append(
-                f"max_function_evaluations must be a whole number of at least 1, got {self.max_function_evaluations!r}"
-            )
-        if not (self.n_inducing is None or is_one_of(self.n_inducing, ("auto",)) or is_whole(self.n_inducing, 1)):
-            mistakes.append(f'n_inducing must be a whole number of at least 1, "auto" or None, got {self.n_inducing!r}')
-        if not is_one_of(self.alpha_eps, ("auto",)) and not _is_concentration(self.alpha_eps):
-            mistakes.append(f'alpha_eps must be "auto" or a number above 0 and at most 1, got {self.alpha_eps!r}')
-        return mistakes
-
-
-def _is_concentration(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1
+        names = ("apply_l2_norm", "kernel", "max_function_evaluations", "n_inducing", "svgp", "alpha_eps")
+        return super()._parameter_mistakes() + parameter_mistakes(**{name: getattr(self, name) for name in names})

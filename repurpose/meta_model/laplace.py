@@ -78,6 +78,11 @@ class WholeCovariance:
         summed = np.einsum("iikl->kl", self.blocks)
         return np.einsum("nk,nk->n", inputs @ summed, inputs) + len(self.blocks) * outside
 
+    def quadratic_form(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return vectors and rates by which `traces` is a weighted sum of squares, but for what lies outside."""
+        rates, vectors = np.linalg.eigh(np.einsum("iikl->kl", self.blocks))
+        return vectors, rates
+
     def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Return draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
         values, vectors = np.linalg.eigh(self.matrices(inputs, outside))
@@ -133,6 +138,11 @@ class KroneckerCovariance:
         """Return the variance of each row's latent values, summed: (n_rows,)."""
         return self._variances(inputs, outside).sum(axis=1)
 
+    def quadratic_form(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return vectors and rates by which `traces` is a weighted sum of squares, but for what lies outside."""
+        rates = 1 / (np.outer(self.input_values, self.class_values) + self.precision)
+        return self.input_vectors, rates.sum(axis=1)
+
     def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Return draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
         return (np.sqrt(self._variances(inputs, outside)) * normal[:, None, :]) @ self.class_vectors.T
@@ -179,9 +189,13 @@ class LaplacePosterior:
 
     def variances(self, features: np.ndarray) -> np.ndarray:
         """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""
-        share = float(np.square(self.basis[:, 0]).sum()) / len(self.basis)  # all columns have the same norm
         parts = [self.covariance.traces(*self._inputs(batch)) for batch in self._batches(features)]
-        return share * np.concatenate(parts)
+        return self.share * np.concatenate(parts)
+
+    @property
+    def share(self) -> float:
+        """What the variance of the latent values, summed, counts in that of a logit."""
+        return float(np.square(self.basis[:, 0]).sum()) / len(self.basis)  # all columns have the same norm
 
     def draws(
         self,

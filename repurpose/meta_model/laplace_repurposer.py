@@ -9,6 +9,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.meta_model.laplace import LaplacePosterior, approximate_posterior
 from repurpose.meta_model.lr_repurposer import LrRepurposer
+from repurpose.meta_model.onnx_heads.laplace_variance import LaplaceVariance
 from repurpose.parameters import is_positive
 from repurpose.persistence.values.schema import Number, Object, Table
 
@@ -129,6 +130,13 @@ class LaplaceRepurposer(LrRepurposer):
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""
         return self.posterior_.variances(features)
+
+    def _onnx_variance(self) -> nn.Module | None:
+        posterior = self.posterior_
+        of_rows = posterior.center, posterior.factor, posterior.row_space
+        outside = posterior.basis.shape[1] / posterior.precision
+        quadratic_form = posterior.covariance.quadratic_form()
+        return LaplaceVariance(*of_rows, *quadratic_form, share=posterior.share, outside=outside)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()

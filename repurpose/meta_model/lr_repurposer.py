@@ -4,7 +4,7 @@ The features are centred and scaled (`scaling`), rotated where they are many (`r
 cross-validation (`choice_of_c`), and the result is folded back into a plain `LogisticRegression` on raw features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,14 +16,26 @@ from torch import nn
 
 from model_handler import Source
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
+from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_class, weight_of_each_row
 from repurpose.data.folds import deal_balanced_folds, order_by_content
 from repurpose.data.groups import why_none_held_out
-from repurpose.data.scaling import BlockScaling
+from repurpose.data.scaling import BlockScaling, Moments
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.meta_model.onnx_heads.linear import LinearHead
 from repurpose.meta_model.row_space import rotate_into_row_space
+from repurpose.meta_model.sharded.blocks import TrainingBlocks
+from repurpose.meta_model.sharded.folded_rows import with_ones
+from repurpose.meta_model.sharded.interface import TrainingSample
+from repurpose.meta_model.sharded.minibatches import MinibatchTraining
+from repurpose.meta_model.sharded.regression import (
+    InputBlock,
+    as_logistic_regression,
+    coefficients_of,
+    minimize_in_blocks,
+    moments_of,
+)
 from repurpose.meta_model.warm_start import WarmStart
 from repurpose.parameters import is_one_of, is_positive
 from repurpose.persistence.values.schema import Array, Dict, Maybe, Number, Object, Table, Whole
@@ -66,7 +78,7 @@ class ScaledFit:
         return model
 
 
-class LrRepurposer(MetaModelRepurposer):
+class LrRepurposer(MinibatchTraining, MetaModelRepurposer):
     """Logistic regression on the features of some layers of a source network.
 
     The coefficients w_k and intercepts b_k make ``sum_n s_n -log p_n(y_n) + (1 / (2 c)) sum_k |w_k|^2`` small, where
@@ -202,8 +214,40 @@ class LrRepurposer(MetaModelRepurposer):
         rows[order] = ordered
         return ScaledFit(model, rows, basis, scaling, weights)
 
+    def _fit_in_parts(self, blocks: TrainingBlocks, moments: Moments, sample: TrainingSample) -> "LogisticRegression":
+        """Choose C and start by a fit to the sample; each gradient then takes a pass over all blocks."""
+        of_sample = self._fit(sample.matrix, sample.codes, sample.indices_per_layer, sample.weights, sample.groups)
+        scaling = BlockScaling.of_moments(*moments.center_and_variance(), sample.indices_per_layer)
+        counts = None if blocks.weights is None else blocks.weights[blocks.codes >= 0]
+        of_rows = blocks.codes[blocks.codes >= 0]
+        of_classes = weight_of_each_class(self.class_weight, self.classes_, of_rows, counts)
+
+        def weigh(codes: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+            if of_classes is None:
+                return weights
+            return of_classes[codes] if weights is None else of_classes[codes] * weights
+
+        def inputs() -> Iterator[InputBlock]:
+            for block in blocks.in_blocks():
+                scaled = with_ones(scaling.transform(block.matrix))
+                yield scaled, block.codes, weigh(block.codes, block.weights)
+
+        total = float(len(of_rows) if (all_weights := weigh(of_rows, counts)) is None else all_weights.sum())
+        weights = weigh(sample.codes, sample.weights)
+        share = total / float(len(sample.codes) if weights is None else weights.sum())
+        minimum = minimize_in_blocks(
+            inputs,
+            coefficients_of(of_sample.on_raw_features(), scaling),
+            c=self.c_,
+            total_weight=total,
+            moments=share * moments_of(with_ones(scaling.transform(sample.matrix)), weights),
+            tol=self.tol,
+        )
+        return as_logistic_regression(minimum, scaling, self.c_, self.tol)
+
     def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
         """Fit again at the held C, from the coefficients that there are."""
+        self._refuse_rows_not_kept("add or remove")
         head = self._untrained()  # which takes the C found by this one
         head.classes_ = rows.classes
         head._warm_start = WarmStart.of(self.target_model_, rows.new_code, len(rows.classes))
@@ -213,6 +257,9 @@ class LrRepurposer(MetaModelRepurposer):
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.predict_proba(features.astype(np.float64))
+
+    def _onnx_head(self) -> nn.Module | None:
+        return LinearHead(self.target_model_.coef_, self.target_model_.intercept_)
 
     def _parameters_of_folds(self) -> dict[str, Any]:
         return {"c": self.c_}

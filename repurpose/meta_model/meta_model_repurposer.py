@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
+from torch import nn
 
 from model_handler import Features
 from repurpose.data.feature_rows import check_rows
@@ -27,6 +28,7 @@ from repurpose.meta_model import checks
 from repurpose.meta_model.feature_repurposer import FeatureRepurposer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.outliers import bring_back_outliers
+from repurpose.meta_model.sharded.interface import ShardedTraining
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes
 from repurpose.persistence.values.schema import Array, Dict, Items, Maybe, Number, Table, Text
 from repurpose.threads import threads_for
@@ -45,7 +47,7 @@ def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
     return repurposer._defines("_predict_probability_from_features")
 
 
-class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
+class MetaModelRepurposer(ShardedTraining, WeightedFitting, FeatureRepurposer):
     """Base of the methods that train a head on features of the source network.
 
     Training rows with values far beyond all others, such as a cell of 1e6 from a sensor that failed, are brought into
@@ -55,7 +57,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
     If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
     A head that is neither numbers, nor an estimator of scikit-learn, nor a network of torch's own layers is saved where
-    `_head_state` and `_load_head_state` are defined too.
+    `_head_state` and `_load_head_state` are defined too, and exported as ONNX where `_onnx_head` is.
     On up to 2,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
     much work sets them itself.
 
@@ -193,7 +195,11 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         """Hook, optional: the head of what `_head_state` returned; `classes_` and all else that was learned is set."""
         raise NotImplementedError(self._missing_hook("_load_head_state"))
 
-    def _learn(self, data: object, sample_weight: ArrayLike | None = None, groups: np.ndarray | None = None) -> None:
+    def _onnx_head(self) -> nn.Module | None:
+        """Hook, optional: features (n, n_features) to what the probability hook gives, as a module of plain torch."""
+        return None
+
+    def _learn_whole(self, data: object, sample_weight: ArrayLike | None, groups: np.ndarray | None) -> None:
         self._check_hooks()
         weights = checked_counts(sample_weight)
         name_of = naming_rows(data, weights)
@@ -245,9 +251,14 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         warn_of_whole_classes(self.training_codes_, self.training_groups_, self.classes_)
 
     def _train(
-        self, features: Features, codes: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None
+        self,
+        features: Features,
+        codes: np.ndarray,
+        weights: np.ndarray | None,
+        groups: np.ndarray | None,
+        train: Callable[..., Any] | None = None,
     ) -> None:
-        """Choose layers where that is wanted, and train the head; weights are above 0, None where each row counts 1."""
+        """Choose layers where that is wanted, and train the head, by its hook or `train`; weights are above 0."""
         if self._chooses_layers:
             choice = choose_layers(features, codes, check_random_state(self.random_state), weights, groups)
             self.layer_scores_ = choice.scores
@@ -260,7 +271,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             self.training_weights_ = weights
         if groups is not None:
             self.training_groups_ = groups
-        hook = self._train_model_from_features
+        hook = self._train_model_from_features if train is None else train
         further = {"sample_weight": weights, "groups": groups}
         options = {name: value for name, value in further.items() if takes(hook, name)}
         with threads_for(len(features)):
@@ -325,12 +336,12 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         if mistakes := self._parameter_mistakes():  # heads of folds may be trained with them
             raise ValueError("; ".join(mistakes))
         row = np.zeros((1, self._head_width()), np.float32)
-        _try_head(self, row)
+        checks.check_answers(self, row)
         folds, heads = vars(self).get("folds_"), vars(self).get("fold_heads_", [])
         if heads and (folds is None or len(heads) != folds.max() + 1):
             raise ValueError(f"its {len(heads)} fold_heads_ and its folds_ do not go together")
         for learned in heads:
-            _try_head(self.with_learned(learned), row)
+            checks.check_answers(self.with_learned(learned), row)
         self._checked_method("auto")
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
@@ -376,15 +387,3 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 def _with_state(learned: Mapping[str, Any], state: Any) -> dict[str, Any]:
     """Return what was learned with a state in the place of the head."""
     return {**{name: value for name, value in learned.items() if name != _HEAD}, _STATE: state}
-
-
-def _try_head(repurposer: MetaModelRepurposer, row: np.ndarray) -> None:
-    """Ask a head about one row (1, n_features), all that its class defines. Raises what the head raises."""
-    codes = repurposer._predict_label_from_features(row)
-    checks.checked_codes(codes, 1, len(repurposer.classes_), "its head")
-    if _has_probability_hook(repurposer):
-        repurposer._calibrated(repurposer.head_probabilities(row))
-    if repurposer._defines("_predict_samples_from_features"):
-        repurposer.head_samples(row, 1, np.random.RandomState(0))
-    if repurposer._defines("_predict_variance_from_features"):
-        repurposer.head_variances(row)

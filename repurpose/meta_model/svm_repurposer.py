@@ -11,8 +11,9 @@ from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import order_by_content
-from repurpose.data.scaling import BlockScaling, at_least_once
+from repurpose.data.scaling import ROW_NORM, BlockScaling, at_least_once
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.meta_model.onnx_heads.kernel_machine import KernelMachine
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
 from repurpose.parameters import is_one_of, is_positive
@@ -136,6 +137,12 @@ class SvmRepurposer(MetaModelRepurposer):
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
+
+    def _onnx_head(self) -> nn.Module | None:
+        model = self.target_model_
+        machines = {name: getattr(model, name) for name in ("support_vectors", "weights", "offsets", "sharpness")}
+        factor = model.factor / ROW_NORM
+        return KernelMachine(model.center, factor, kernel=model.kernel, gamma=model.gamma, **machines)
 
     def _gamma(self, rows: np.ndarray, sample_weight: np.ndarray | None) -> float:
         if self.gamma == "auto":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from repurpose.training.steps.forward import logits_of
 
-__all__ = ["Ensemble", "as_one_network", "member_probabilities", "members_of"]
+__all__ = ["Ensemble", "MemberProbabilities", "as_one_network", "member_probabilities", "members_of"]
 
 
 class Ensemble(nn.Module):
@@ -29,6 +29,21 @@ class Ensemble(nn.Module):
         logits = torch.stack([logits_of(member(*inputs, **named)).float() for member in self.members])
         # log(1/M sum p_m), in logarithms throughout: a probability of 1e-40 would be 0 in float32
         return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(self.members))
+
+
+class MemberProbabilities(nn.Module):
+    """Maps logits of members side by side, (n_rows, n_members * n_classes), to their mean probabilities, float32."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return probabilities (n_rows, n_classes)."""
+        members = logits.double().split(self.n_classes, dim=1)
+        # in double first: of logits far apart float32 would make 0 on one machine, and a very small number on another
+        probabilities = [member.softmax(dim=1).float() for member in members]
+        return sum(probabilities[1:], probabilities[0]) / len(probabilities)
 
 
 def as_one_network(members: Sequence[nn.Module]) -> nn.Module:

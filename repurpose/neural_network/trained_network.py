@@ -26,7 +26,14 @@ from repurpose.data.row_shapes import check_row_shapes, failures_blamed_on_sizes
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
-from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
+from repurpose.neural_network.ensemble import (
+    Ensemble,
+    MemberProbabilities,
+    as_one_network,
+    member_probabilities,
+    members_of,
+)
+from repurpose.neural_network.member_logits import MemberLogits
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
 from repurpose.neural_network.saved_training import GROUPS, HISTORY
 from repurpose.neural_network.transfer_network import TransferNetwork
@@ -64,6 +71,7 @@ class TrainedNetwork(TransferNetwork, Repurposer):
     precision: str
     example_inputs_: Spec
 
+    _method_to_export: ClassVar[str] = "energy"  # there are no features of training to measure distances from
     _rows_are_of: ClassVar[str] = "training"  # where `example_inputs_` were seen
     _schema: ClassVar[Table] = {
         "example_inputs_": By(like_spec),
@@ -85,6 +93,9 @@ class TrainedNetwork(TransferNetwork, Repurposer):
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         return member_probabilities(matrix, len(self.classes_)).mean(axis=0)
+
+    def _onnx_head(self) -> nn.Module | None:
+        return MemberProbabilities(len(self.classes_))
 
     def head_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         members = member_probabilities(matrix, len(self.classes_))
@@ -180,6 +191,10 @@ class TrainedNetwork(TransferNetwork, Repurposer):
         refuse_label_as_input(inputs, self.example_inputs_)
         with failures_blamed_on_sizes(inputs, learned, name, since=self._rows_are_of):
             yield
+
+    def _network_for_file(self, example_inputs: object) -> nn.Module:
+        self._refuse_other_network()
+        return MemberLogits(members_of(self.target_model_), len(self.classes_))
 
     def _reading(self) -> dict[str, Any]:
         """Return the options of `as_batches` for all data, in training and in prediction."""

@@ -45,6 +45,10 @@ class FamiliarRows:
             f"{self._counted} to conformalize"
         )
 
+    def p_values(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the p-value of rows of features (n_rows, n_features), as `unfamiliarity_p_value` has it: (n_rows,)."""
+        return p_values(Comparison(scores, score(matrix), shares) for score, scores, shares in self._judges)
+
     def share_less_strange(self, matrix: np.ndarray) -> np.ndarray:
         """Return 1 - the p-value of rows of features (n_rows, n_features): (n_rows,)."""
-        return 1 - p_values(Comparison(scores, score(matrix), shares) for score, scores, shares in self._judges)
+        return 1 - self.p_values(matrix)

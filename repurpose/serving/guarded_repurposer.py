@@ -1,6 +1,6 @@
 """`GuardedRepurposer`: a Repurposer that answers only what it may, and counts what it was asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -104,12 +104,24 @@ class GuardedRepurposer:
         among numbers, another length) are refused like others; of anything else, what reading raises is raised, and
         nothing is counted.
         """
+        return self.judge(data)[0]
+
+    @undisturbed()
+    def judge(
+        self, data: object, unreadable: Mapping[int, str] | None = None
+    ) -> tuple[GuardedPrediction, np.ndarray, Features | None]:
+        """Predict as `predict` does, and return with it the rows that the network was asked for, and their features.
+
+        These rows come as numbers (n_asked,); features are None where there are none. Rows that are known to be
+        `unreadable`, why by their number, are not in `data` and are refused among the others.
+        """
         if self.repurposer.classes_ is not self._classes:
             raise ValueError("the repurposer was trained again since guard() was called: call guard() again")
-        found, features = screen(self.repurposer, data, self.schema)
+        found, features = screen(self.repurposer, data, self.schema, unreadable)
+        asked = np.flatnonzero(found.accepted)
         answer = self._answer(found, features)
         self._counter.add(answer.reasons)
-        return answer
+        return answer, asked, features
 
     def predict_or_raise(self, data: object) -> GuardedPrediction:
         """Predict the label of each row as `predict` does; RefusedRowsError, naming rows and reasons, where one is not.

@@ -1,6 +1,6 @@
 """`RowObjections`: why rows are refused, the first reason of each row and what it is about."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -28,6 +28,16 @@ class RowObjections:
     def refuse_all(self, reason: str, detail: str) -> None:
         """Refuse every row that was not refused before, for the same reason."""
         self.add(np.ones(len(self.accepted), dtype=bool), reason, lambda _: detail)
+
+    def beside_unreadable(self, unreadable: Mapping[int, str]) -> "RowObjections":
+        """Return the objections to these rows and to others among them that cannot be read: why, by row number."""
+        whole = RowObjections(len(self.accepted) + len(unreadable))
+        rows = np.setdiff1d(np.arange(len(whole.accepted)), list(unreadable))
+        for own, of_whole in zip(vars(self).values(), vars(whole).values()):
+            of_whole[rows] = own
+        for row, reason in unreadable.items():
+            whole.accepted[row], whole.reasons[row], whole.details[row] = False, "unreadable", reason
+        return whole
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:

@@ -35,12 +35,19 @@ class Screenable(Protocol):
         ...
 
 
-def screen(repurposer: Screenable, data: object, schema: InputSchemas | None) -> tuple[RowObjections, Features | None]:
+def screen(
+    repurposer: Screenable, data: object, schema: InputSchemas | None, unreadable: Mapping[int, str] | None = None
+) -> tuple[RowObjections, Features | None]:
     """Judge the rows of data, and compute the features of those that are accepted, in their order; None if none is.
 
-    A `Features` given as data has no inputs to judge; what it holds must be finite. Raises what reading the data as a
-    whole raises, where it cannot be read row by row either.
+    A `Features` given as data has no inputs to judge; what it holds must be finite. Among the rows there may be
+    `unreadable` ones, which are not in data: why, by their number. Raises what reading the data as a whole raises,
+    where it cannot be read row by row either.
     """
+    if unreadable:
+        none_is_left = n_rows_in(data) == 0
+        found, features = (RowObjections(0), None) if none_is_left else screen(repurposer, data, schema)
+        return found.beside_unreadable(unreadable), features
     if is_features(data):
         given = repurposer.features_to_judge(data)
         found = RowObjections(len(given))

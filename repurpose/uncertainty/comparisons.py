@@ -18,13 +18,17 @@ from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
 
 __all__ = [
     "METHODS",
+    "KnownLabels",
     "ReferenceRows",
+    "ScoreByDetector",
+    "ScoreByHead",
     "Scorer",
     "compare_labels",
     "compare_unfamiliarity",
     "fit_detector",
+    "known_labels",
     "out_of_fold_probabilities",
-    "score_by_head",
+    "score_true_labels",
 ]
 
 METHODS = (*DETECTORS, "energy", "variance")
@@ -81,11 +85,31 @@ def fit_detector(
         return DETECTORS[method].fit(seen.matrix, seen.codes, indices_per_layer, seen.weights)
 
 
-def score_by_head(head: Head, method: str) -> Scorer:
-    """Return how unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
-    if method == "energy":
-        return lambda matrix: energy(head.head_probabilities(matrix))
-    return head.head_variances
+@dataclass(frozen=True, eq=False)
+class ScoreByHead:
+    """How unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
+
+    head: Head
+    method: str
+
+    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores (n_samples,) of rows (n_samples, n_features)."""
+        if self.method == "energy":
+            return energy(self.head.head_probabilities(matrix))
+        return self.head.head_variances(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreByDetector:
+    """How unfamiliar rows are by a detector, which was fitted to some of `n_training_rows`."""
+
+    detector: Detector
+    n_training_rows: int
+
+    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores (n_samples,) of rows (n_samples, n_features)."""
+        with threads_for(len(matrix), self.n_training_rows):
+            return self.detector.score(matrix)
 
 
 def compare_unfamiliarity(judges: Iterable[tuple[Scorer, ReferenceRows]], matrix: np.ndarray) -> Iterator[Comparison]:
@@ -105,12 +129,52 @@ def compare_labels(
 
     `calibrated` turns the probabilities of a head, which did not see the rows beside it, into those that are asked for.
     """
+    for known in known_labels(judges, calibrated, score, rank_cost):
+        yield known.beside(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownLabels:
+    """The nonconformity of reference rows' true labels by one head, (n_reference,): computed once for any new rows.
+
+    `nonconformity` gives that of each label for new rows, (n_samples, n_classes); `shares` as of `ReferenceRows`.
+    """
+
+    reference: np.ndarray
+    nonconformity: Scorer
+    shares: np.ndarray | None
+
+    def beside(self, matrix: np.ndarray) -> Comparison:
+        """Return each label's nonconformity for each row of a matrix, beside that of the reference rows."""
+        return Comparison(self.reference, self.nonconformity(matrix), self.shares)
+
+
+def known_labels(
+    judges: Iterable[tuple[Head, ReferenceRows]],
+    calibrated: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    rank_cost: tuple[int, float],
+) -> Iterator[KnownLabels]:
+    """Yield the nonconformity of reference rows' true labels by each head; arguments as of `compare_labels`."""
     for head, reference in judges:
-        known, new = (
-            nonconformity_of_labels(calibrated(head.head_probabilities(rows)), score, rank_cost)
-            for rows in (reference.matrix, matrix)
-        )
-        yield Comparison(known[np.arange(len(reference)), reference.codes], new, reference.shares)
+
+        def nonconformity(matrix: np.ndarray, head: Head = head) -> np.ndarray:
+            return nonconformity_of_labels(calibrated(head.head_probabilities(matrix)), score, rank_cost)
+
+        known = score_true_labels(head, reference, calibrated, score, rank_cost)
+        yield KnownLabels(known, nonconformity, reference.shares)
+
+
+def score_true_labels(
+    head: Head,
+    rows: ReferenceRows,
+    calibrated: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    rank_cost: tuple[int, float],
+) -> np.ndarray:
+    """Return the nonconformity of the true label of each row, (n_rows,), by a head that did not see it."""
+    of_labels = nonconformity_of_labels(calibrated(head.head_probabilities(rows.matrix)), score, rank_cost)
+    return of_labels[np.arange(len(rows)), rows.codes]
 
 
 def out_of_fold_probabilities(folds: Iterable[Fold], training: ReferenceRows) -> tuple[np.ndarray, ReferenceRows]:

@@ -1,9 +1,10 @@
 """`Head` is what the questions about uncertainty need of a Repurposer; `HeadMixin` answers for it by default."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+from torch import nn
 
 from model_handler import Features
 from repurpose.seeding import RandomState, draw_seed, rng_at_prediction
@@ -25,6 +26,14 @@ class Head(Protocol):
         """Return the variance of the latent function: (n_samples,)."""
         ...
 
+    def _onnx_head(self) -> nn.Module | None:
+        """Return a module that maps rows to what `head_probabilities` gives, or None."""
+        ...
+
+    def _onnx_variance(self) -> nn.Module | None:
+        """Return a module that maps rows to what `head_variances` gives, or None."""
+        ...
+
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
         """Train a head of the same parameters on the training rows numbered `rows` (n_kept,): what it learned."""
         ...
@@ -41,6 +50,8 @@ class HeadMixin:
     calibration_: Calibration
     random_state: RandomState
 
+    _method_to_export: ClassVar[str] = "auto"  # of unfamiliarity
+
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         """Return the head's probabilities for rows of features, before calibration.
 
@@ -55,6 +66,18 @@ class HeadMixin:
     def head_variances(self, matrix: np.ndarray) -> np.ndarray:
         """Return the variance of the head's latent function at rows of features: (n_samples,)."""
         raise NotImplementedError
+
+    def _onnx_head(self) -> nn.Module | None:
+        """Hook: features (n_rows, n_features) to what `head_probabilities` gives, as a module; None: not exportable."""
+        return None
+
+    def _onnx_variance(self) -> nn.Module | None:
+        """Hook: features (n_rows, n_features) to what `head_variances` gives, as a module; None: not exportable."""
+        return None
+
+    def _onnx_rows(self) -> nn.Module | None:
+        """Hook: the features of the network to those that the head takes, as a module; None where they are the same."""
+        return None
 
     def _features_for_head(self, data: object) -> Features:
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")

@@ -4,9 +4,9 @@ A head answers through hooks (`MetaModelRepurposer`); everything else is compute
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
 from repurpose.uncertainty.calibration import Calibration
 from repurpose.uncertainty.checks import check_are_inputs, check_choice, check_count, check_coverage, check_threshold
-from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity
+from repurpose.uncertainty.comparisons import METHODS, KnownLabels, compare_unfamiliarity, known_labels
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
 from repurpose.uncertainty.defaults import default_of
@@ -27,7 +27,9 @@ from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answe
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
 from repurpose.uncertainty.recalibration import CalibrationMixin
 
-__all__ = ["UncertaintyMixin"]
+__all__ = ["UncertaintyMixin", "full_sets"]
+
+_Told = TypeVar("_Told", bound=Exception)
 
 _METHODS = ("auto", *METHODS)
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
@@ -332,17 +334,29 @@ class UncertaintyMixin(CalibrationMixin):
         return labels
 
     def _sets(
-        self, features: Features, probabilities: np.ndarray, coverage: float, score: str, allow_empty: bool
+        self,
+        features: Features,
+        probabilities: np.ndarray,
+        coverage: float,
+        score: str,
+        allow_empty: bool,
+        known: Iterable[KnownLabels] | None = None,
     ) -> PredictionSets:
-        judges, rank_cost = self._heads_with_unseen_rows(), default_of(vars(self), "rank_cost_")
-        comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
+        """Return the sets of rows; `known` is what `_known_labels` gave for this score, where it was asked before."""
+        known = self._known_labels(score) if known is None else known
+        comparisons = [each.beside(features.matrix) for each in known]
         n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
-        if (told := _full_sets(coverage, n_rows, own, self._judged_by())) is not None:
+        if (told := full_sets(UserWarning, coverage, n_rows, own, self._judged_by())) is not None:
             warn_user(told)
         members = p_values(comparisons, own[:, None]) > 1 - coverage + _ROUNDING
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
+
+    def _known_labels(self, score: str) -> Iterator[KnownLabels]:
+        """Yield what the labels of rows are compared with, by each head that did not see these rows in training."""
+        rank_cost = default_of(vars(self), "rank_cost_")
+        return known_labels(self._heads_with_unseen_rows(), self._calibrated, score, rank_cost)
 
     def _checked_method(self, method: str) -> str:
         """Return the method that is meant. Raises ValueError for an unknown one, and where the head cannot serve it."""
@@ -357,8 +371,8 @@ class UncertaintyMixin(CalibrationMixin):
         return method
 
 
-def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> UserWarning | None:
-    """Return what is to be told where sets hold every class, as rows count `own` (n_samples,) beside `n_rows` others.
+def full_sets(kind: type[_Told], coverage: float, n_rows: float, own: np.ndarray, name: str) -> _Told | None:
+    """Return what is to be told where sets hold all classes, as rows count `own` (n_samples,) beside `n_rows` others.
 
     `name` is what the others are called. None where they are enough to leave a class out.
     """
@@ -372,7 +386,7 @@ def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> Us
             f"more, and all rows to judge by {n_rows:.3g} together, too little for a coverage of {coverage:g}"
         )
         python = "Ask for less, or give labelled rows of the target to conformalize"
-        return with_fix(UserWarning, said, python=python, between=". ")
+        return with_fix(kind, said, python=python, between=". ")
     said = (
         f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} {name} to judge by, and there "
         f"are {n_rows:g}: every set holds every class"
@@ -380,4 +394,4 @@ def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> Us
     largest = f"{n_rows / (n_rows + 1):.3f}"
     python = f"Ask for at most {largest}, or give more {name} to conformalize"
     shell = f"Ask for at most --coverage {largest}, or train with more {'images' if name == 'rows' else name}"
-    return with_fix(UserWarning, said, python=python, shell=shell, between=". ")
+    return with_fix(kind, said, python=python, shell=shell, between=". ")

@@ -15,9 +15,8 @@ from model_handler.errors import with_fix
 from repurpose.data.groups import can_be_held_out
 from repurpose.fitted import fitted_attributes
 from repurpose.seeding import rng_at_prediction, seed_at_prediction
-from repurpose.threads import threads_for
 from repurpose.uncertainty import defaults
-from repurpose.uncertainty.comparisons import ReferenceRows, Scorer, fit_detector, score_by_head
+from repurpose.uncertainty.comparisons import ReferenceRows, ScoreByDetector, ScoreByHead, Scorer, fit_detector
 from repurpose.uncertainty.head import Head, HeadMixin
 from repurpose.uncertainty.out_of_fold import Fold, deal_out, folds_with_heads, learn_without_folds
 from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector
@@ -150,20 +149,14 @@ class ReferenceMixin(HeadMixin):
                 yield self._scorer_by_detector(method, fold), self.training_rows()[folds == fold]
         else:
             for head, rows in self._heads_with_unseen_rows():
-                yield score_by_head(head, method), rows
+                yield ScoreByHead(head, method), rows
 
     def _scorer(self, method: str) -> Scorer:
         """Return how unfamiliar rows are to the head, or to all of its training rows."""
-        return self._scorer_by_detector(method, None) if method in DETECTORS else score_by_head(self, method)
+        return self._scorer_by_detector(method, None) if method in DETECTORS else ScoreByHead(self, method)
 
     def _scorer_by_detector(self, method: str, fold: int | None) -> Scorer:
-        detector, n_training_rows = self._detector(method, fold), len(self.training_codes_)
-
-        def score(matrix: np.ndarray) -> np.ndarray:
-            with threads_for(len(matrix), n_training_rows):
-                return detector.score(matrix)
-
-        return score
+        return ScoreByDetector(self._detector(method, fold), len(self.training_codes_))
 
     def _detector(self, method: str, fold: int | None) -> Detector:
         """Return the detector fitted to all training rows, or those outside a fold; kept while rows stay the same."""

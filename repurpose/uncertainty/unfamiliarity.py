@@ -202,7 +202,12 @@ class MixedMahalanobis:
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return how strange each row is, of either sign: (n_samples,)."""
         directions = _with_norm_one(rows, self.indices_per_layer)
-        return self.of_directions.score(directions) + _MANY_FEATURES / rows.shape[1] * self.of_rows.score(rows)
+        return self.of_directions.score(directions) + self.weight_of_rows * self.of_rows.score(rows)
+
+    @property
+    def weight_of_rows(self) -> float:
+        """How much the distance of the rows as they are counts."""
+        return _MANY_FEATURES / len(self.of_rows.center)
 
 
 @dataclass(frozen=True, eq=False)

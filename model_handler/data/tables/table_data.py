@@ -12,6 +12,7 @@ import numpy as np
 from model_handler.data.tables.columns import Columns
 from model_handler.data.tables.csv_files import read_csv
 from model_handler.data.tables.frames import columns_of_dataset, columns_of_frame, is_frame, is_hugging_face
+from model_handler.data.tables.image_rows import image_rows
 from model_handler.data.tables.parquet_files import is_parquet, read_parquet
 from model_handler.errors import nearest, with_fix
 from model_handler.missing_values import is_missing
@@ -172,8 +173,10 @@ class TableData:
 def as_table(data: object) -> object:
     """Return a Hugging Face dataset as a `TableData`: its one column of text, and labels if it has such; others as is.
 
-    Raises TypeError where it has several columns of text, or none.
+    One of images, and a stream, is a torch Dataset. Raises TypeError where it has several columns of text, or none.
     """
+    if (rows := image_rows(data)) is not None:
+        return rows
     if not is_hugging_face(data):
         return data
     features: dict[str, Any] = data.features  # type: ignore[attr-defined]

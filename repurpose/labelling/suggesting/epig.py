@@ -9,16 +9,13 @@ both rows give
 
 which is one matrix product for all candidates. Rows are chosen by draws of which the head's probabilities are the
 average, but for the approximation of `tempered_logits`: with `variance_factor` times the variance of the posterior, and
-the head's temperature. How much there is to learn is told by draws with the whole variance, as those of
-`predict_samples` are: the choice is better by the former (on digits, 60 labels had .92 of the rest right, against .91),
-and by the latter the expected drop is of the size of the one that comes, where the former says a thirtieth.
+the head's temperature. (With the whole variance the choice is worse: on digits, 60 labels had .91 of the rest right,
+against .92.)
 
 A row that was chosen has no label yet, and its noise depends on it. With the label k of probability p_k, process c sees
 its own noise and target with p_c and the others' with 1 - p_c. Mean and covariance of each process take the average of
 the two updates, which is a rank-one change; draws follow by the square-root update of Potter (Bierman 1977).
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,26 +25,12 @@ from repurpose.labelling.suggesting.latent import JointLatent
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["Chosen", "Epig", "information"]
+__all__ = ["Epig", "information"]
 
 N_DRAWS = 64
-_N_PARTS = 8  # of the draws, each of which is left out in turn
 _MOST_LABELS = 10  # of a row; the least likely ones of more count as one, which can only lose information
 _AT_A_TIME = 32  # candidates that are asked again
 _MAX_ELEMENTS = 2**21  # of joint probabilities at a time: they stay in the cache
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """The rows that were chosen, in order, with their scores, and by how much they lower the log loss, all in nats.
-
-    `drop` is the information of all of them by the whole variance, `error` its standard error.
-    """
-
-    rows: list[int]
-    scores: list[float]
-    drop: float
-    error: float
 
 
 class Epig:
@@ -62,33 +45,27 @@ class Epig:
         self._spread, self._temperature = model.variance_factor**0.5, model.temperature
         self._changes: list[tuple[Tensor, Tensor]] = []  # q and s of each row chosen: q s s^T is off the covariance
 
-    def probabilities(self, spread: float = 1.0, temperature: float = 1.0) -> Tensor:
-        """Return the probabilities of each draw: float64 (n_draws, n_rows, n_classes).
+    def probabilities(self) -> Tensor:
+        """Return the probabilities of each draw: float64 (n_draws, n_rows, n_classes)."""
+        return torch.softmax((self._means + self._spread * self._deviations) / self._temperature, dim=2)
 
-        Deviations from the mean are taken `spread` times.
+    def choose(self, n_candidates: int, n: int) -> tuple[list[int], list[float]]:
+        """Choose `n` of the first `n_candidates` rows, each given those before it, and return their scores in nats too.
+
+        The rows behind the candidates are the targets.
         """
-        return torch.softmax((self._means + spread * self._deviations) / temperature, dim=2)
-
-    def choose(self, n_candidates: int, n: int) -> Chosen:
-        """Choose `n` of the first `n_candidates` rows, each given those before it; the others are the targets."""
         rows: list[int] = []
-        scores, totals, without = [], torch.zeros(()), torch.zeros(_N_PARTS, dtype=torch.float64)
+        scores: list[float] = []
         last_known = torch.full((n_candidates,), torch.inf)
         for _ in range(n):
-            draws = self.probabilities(self._spread, self._temperature)
+            draws = self.probabilities()
             coarse = _coarsened(draws).float()
             last_known[rows] = -torch.inf
             row = _best(coarse[:, :n_candidates], coarse[:, n_candidates:], last_known)
             rows.append(row)
             scores.append(float(last_known[row]))
-            whole = _coarsened(self.probabilities())
-            own, targets = whole[:, row, None], whole[:, n_candidates:]
-            totals = totals + information(own, targets)[0]
-            for part in range(_N_PARTS):
-                kept = torch.arange(N_DRAWS) % _N_PARTS != part
-                without[part] += information(own[kept], targets[kept]).mean()
             self._average_over_label(row, draws[:, row].mean(dim=0))
-        return Chosen(rows, scores, *_with_error(totals, without))
+        return rows, scores
 
     def _average_over_label(self, row: int, probabilities: Tensor) -> None:
         """Let a row enter with each label, in proportion to their probabilities (n_classes,); in place."""
@@ -157,14 +134,3 @@ def _coarsened(draws: Tensor) -> Tensor:
     likeliest = draws.mean(dim=0).topk(_MOST_LABELS - 1, dim=1).indices
     kept = draws.gather(2, likeliest.expand(len(draws), -1, -1))
     return torch.cat([kept, (1 - kept.sum(dim=2, keepdim=True)).clamp_min(0)], dim=2)
-
-
-def _with_error(totals: Tensor, without: Tensor) -> tuple[float, float]:
-    """Return the expected drop and its standard error from that at each target row and without each part of the draws.
-
-    Few draws find some information where there is none; the jackknife takes this off. Rows and draws are both few.
-    """
-    drop = _N_PARTS * totals.mean() - (_N_PARTS - 1) * without.mean()
-    by_rows = totals.var() / len(totals) if len(totals) > 1 else torch.zeros(())
-    by_draws = (_N_PARTS - 1) * without.var(correction=0)
-    return float(drop), float((by_rows + by_draws).sqrt())

@@ -9,7 +9,8 @@ from model_handler import Features
 from model_handler.network.ambient_modes import on_cpu
 from repurpose.data.feature_rows import check_rows
 from repurpose.labelling.suggesting.checks import check_fits
-from repurpose.labelling.suggesting.clusters import Clusters, cluster, directions, scaling_of
+from repurpose.labelling.suggesting.clusters import cluster, directions, scaling_of
+from repurpose.labelling.suggesting.typiclust import RowsOfClusters, typiclust
 from repurpose.seeding import RandomState
 from repurpose.selection.results.tables import as_table
 from repurpose.uncertainty.checks import check_choice
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from repurpose.selection.results.tables import ResultTable
 
-__all__ = ["suggest_first", "typicality"]
-
-_NEIGHBOURS = 20  # as in the paper
+__all__ = ["suggest_first"]
 
 
 @on_cpu()
@@ -31,7 +30,7 @@ def suggest_first(
     """Suggest the rows to label before any label is known: one of each of `n` clusters, from the largest to the least.
 
     Rows are compared as a `GpRepurposer` does: centred, and of norm 1 layer by layer. k-means divides them into `n`
-    clusters; of rows with fewer different ones, equal rows follow.
+    clusters, or one for each different row.
 
     Parameters
     ----------
@@ -41,7 +40,8 @@ def suggest_first(
         How many rows to suggest.
     method : str, default="typicality"
         Which row of a cluster: ``"typicality"`` takes the one with the most close neighbours, as TypiClust does
-        (Hacohen et al. 2022, arXiv:2202.02794); ``"medoids"`` the one nearest to the mean.
+        (Hacohen et al. 2022, arXiv:2202.02794): of at most 500 clusters, which take turns where more rows are wanted,
+        those of fewer than 5 rows only when the others have no more. ``"medoids"`` takes the one nearest to the mean.
     random_state : int, RandomState instance or None, default=0
         Where k-means starts.
 
@@ -49,7 +49,8 @@ def suggest_first(
     -------
     DataFrame, or ResultTable without pandas
         `position` of each row in the pool, its `score`, and the `cluster_size`. The score is the inverse of the mean
-        distance to the nearest 20 rows of the cluster, or the share of the rows that are in the cluster.
+        distance to the nearest 20 rows of the cluster not chosen before (half of them where that is fewer), or the
+        share of all rows that are in the cluster.
 
     Raises
     ------
@@ -71,39 +72,20 @@ def suggest_first(
     check_fits(n, len(features), "rows")
     check_choice("method", method, ("typicality", "medoids"))
     rows = directions(scaling_of(features.matrix, features.indices_per_layer), features.matrix)
-    clusters = cluster(rows, n, check_random_state(random_state))
-    sizes = np.bincount(clusters.of_row)
-    scores = typicality(rows, clusters) if method == "typicality" else (sizes / len(rows))[clusters.of_row]
-    chosen = _best_of_each(scores, clusters) if method == "typicality" else clusters.medoids(rows)
-    chosen = chosen[np.argsort(-sizes, kind="stable")]
-    rest = np.setdiff1d(np.arange(len(rows)), chosen)  # rows that equal one of those chosen
-    chosen = np.concatenate([chosen, rest])[:n]
-    size_of_row = sizes[clusters.of_row]
+    choose = {"typicality": typiclust, "medoids": _medoids}[method]
+    chosen = choose(rows, n, check_random_state(random_state))
+    columns = zip(chosen.rows.tolist(), chosen.scores.tolist(), chosen.cluster_sizes.tolist())
     return as_table(
-        [{"position": int(row), "score": float(scores[row]), "cluster_size": int(size_of_row[row])} for row in chosen],
-        {"method": method},
+        [{"position": row, "score": score, "cluster_size": size} for row, score, size in columns], {"method": method}
     )
 
 
-def typicality(rows: np.ndarray, clusters: Clusters) -> np.ndarray:
-    """Return the inverse of the mean distance of each row to its nearest neighbours in its cluster: (n_rows,).
-
-    There are 20 neighbours, or half of the cluster where that is fewer, at least one; a row alone has typicality 0.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    found = np.zeros(len(rows))
-    for number in range(len(clusters.means)):
-        members = np.flatnonzero(clusters.of_row == number)
-        if len(members) == 1:
-            continue
-        n_neighbours = max(1, min(_NEIGHBOURS, len(members) // 2))
-        neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(rows[members].astype(float))
-        distances, _ = neighbours.kneighbors()  # without the row itself
-        found[members] = 1 / np.maximum(distances.mean(axis=1), np.finfo(np.float32).eps)
-    return found
-
-
-def _best_of_each(scores: np.ndarray, clusters: Clusters) -> np.ndarray:
-    members = [np.flatnonzero(clusters.of_row == number) for number in range(len(clusters.means))]
-    return np.array([of_one[scores[of_one].argmax()] for of_one in members])
+def _medoids(rows: np.ndarray, n: int, random_state: np.random.RandomState) -> RowsOfClusters:
+    """Choose the medoid of each of `n` clusters, the largest first; of fewer different rows, equal ones follow."""
+    clusters = cluster(rows, n, random_state)
+    sizes = np.bincount(clusters.of_row)
+    chosen = clusters.medoids(rows)[np.argsort(-sizes, kind="stable")]
+    rest = np.setdiff1d(np.arange(len(rows)), chosen)
+    chosen = np.concatenate([chosen, rest])[:n]
+    of_chosen = sizes[clusters.of_row[chosen]]
+    return RowsOfClusters(chosen, of_chosen / len(rows), of_chosen)

@@ -37,29 +37,35 @@ class SuggestingMixin:
         n : int, default=20
             How many rows to suggest.
         method : str, default="auto"
-            ``"epig"`` and ``"variance"`` are those of a `GpRepurposer`. ``"auto"`` is ``"epig"`` there, else
-            ``"margin"``.
+            ``"doubt"``, ``"epig"`` and ``"variance"`` are those of a `GpRepurposer`. ``"auto"`` is ``"doubt"`` there,
+            else ``"margin"``.
 
+            - ``"doubt"`` takes the row whose label lowers the latent variance most where the head is in doubt: at 400
+              other rows of the pool, drawn at random, each weighted by the entropy of its probabilities. The variance
+              is that of the posterior, averaged over the classes, and the noise that of a row's own class. At most
+              1,500 rows, drawn at random, are candidates.
             - ``"epig"`` takes the row whose label tells most about the labels of 200 other rows of the pool, drawn at
               random (Bickford Smith et al. 2023): their mutual information, by 64 joint draws of the latent functions
               with the variance that probabilities use, `variance_factor_` times that of the posterior. Rows chosen
               before enter by the average over their labels. At most 500 rows are candidates: those of smallest margin,
               and as many spread over the predicted classes.
-            - ``"variance"`` takes the row that lowers the latent variance of those 200 most, with the raw variance of
-              the posterior and the noise of another class for every row, so that no label enters; of at most 2,000
-              rows.
+            - ``"variance"`` takes the row that lowers the latent variance of 400 rows most, with the raw variance of
+              the posterior if every row had the noise of another class, so that no label enters; of at most 1,500 rows.
             - ``"margin"`` takes rows whose two likeliest classes are nearly as likely, one of each of `n` clusters.
+            - ``"typicality"`` takes rows with the most close neighbours, one of each cluster that has no label yet
+              (TypiClust: Hacohen et al. 2022), where rows of training were kept; of at most 10,000 rows.
 
         Returns
         -------
         DataFrame, or ResultTable without pandas
             `position` in the pool, `score`, the `label` that would be predicted, and the position of the `nearest`
             row of training, where these were kept. The score is in nats for ``"epig"``, a variance for
-            ``"variance"``, and 1 - margin for ``"margin"``. Its `attrs` have the `method`, how many rows could be
-            chosen (`n_rows`), and `expected_log_loss`, the mean entropy of the probabilities over these; after
-            ``"epig"`` also `expected_drop`, by how much all these labels together are expected to lower the log loss
-            (nats a row), with its standard error `expected_drop_error`; this is by the raw variance, as in
-            `predict_samples`. When the labels have come, the `expected_log_loss` of the next call says what they did.
+            ``"variance"``, one times nats for ``"doubt"``, 1 - margin for ``"margin"``, and an inverse distance for
+            ``"typicality"``. Its `attrs` have the `method`, how many rows could be chosen (`n_rows`), and
+            `expected_log_loss`, the mean entropy of the probabilities over these (nats). Of a `GpRepurposer` they also
+            have, of at most 300 rows, `expected_drop`, by how much all these labels together are expected to lower that
+            over the rows that are left, with its standard error `expected_drop_error`, and `log_loss_then`, the `expected_log_loss` that
+            the next call should find. Labels of the rows are drawn from the head's own probabilities, at its kernel.
 
         Raises
         ------
@@ -69,7 +75,7 @@ class SuggestingMixin:
             For an empty pool, rows of another width, NaN or infinite values, a pool where every row has a label, `n`
             above the number of rows, or an unknown method.
         NotImplementedError
-            Where the head has no probabilities, or is none that the method is for.
+            Where the head has no probabilities, or the method is not for it.
 
         Examples
         --------
@@ -81,7 +87,7 @@ class SuggestingMixin:
         >>> repurposer = GpRepurposer(network, ["1"]).repurpose((X[:10], y[:10]))
         >>> suggested = repurposer.suggest_labels(X[10:], 3)
         >>> list(suggested.columns), suggested.attrs["method"]
-        (['position', 'score', 'label', 'nearest'], 'epig')
+        (['position', 'score', 'label', 'nearest'], 'doubt')
         """
         # Here, since heads are imported before Repurposers can be asked anything.
         from repurpose.labelling.suggesting.next_labels import METHODS, suggest_labels

@@ -59,6 +59,16 @@ class JointLatent:
         of_class = self.columns[:, self.class_of_column == c]
         return torch.addmm(self.shared, of_class, of_class.T, alpha=-1)
 
+    @property
+    def variances(self) -> Tensor:
+        """The variance of each latent function at each row: float64 (n_rows, n_classes)."""
+        found = self.shared.diagonal()[:, None].repeat(1, self.means.shape[1])
+        return found.index_add_(1, self.class_of_column, self.columns.square(), alpha=-1)
+
+    def average_covariance(self) -> Tensor:
+        """Return the covariance between all rows, averaged over the classes: (n_rows, n_rows)."""
+        return torch.addmm(self.shared, self.columns, self.columns.T, alpha=-1 / self.means.shape[1])
+
     def covariances_with(self, row: int) -> Tensor:
         """Return the covariance of each class between all rows and one of them: (n_rows, n_classes)."""
         found = self.shared[:, row, None].repeat(1, self.means.shape[1])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.special import entr
 
 from model_handler import Features
 from model_handler.missing_values import is_missing
@@ -35,13 +36,13 @@ class Judged:
     """What a head says of rows without a label: the `margin` (n_rows,) between the two likeliest classes, and more.
 
     `rows` (n_rows,) are their positions in the pool, `likeliest` (n_rows,) the codes of their likeliest classes, and
-    `entropy` the mean entropy of their probabilities, in nats: the log loss that the head expects of itself.
+    `entropies` (n_rows,) those of their probabilities, in nats: the log loss that the head expects of itself.
     """
 
     rows: np.ndarray
     margin: np.ndarray
     likeliest: np.ndarray
-    entropy: float
+    entropies: np.ndarray
 
 
 def rows_without_label(features: Features, n: int) -> np.ndarray:
@@ -72,14 +73,14 @@ def part_of(features: Features, rows: np.ndarray | slice) -> Features:
 
 def judge(repurposer: Suggesting, features: Features, rows: np.ndarray) -> Judged:
     """Ask a head about the rows of a pool. Raises ValueError for NaN and infinite values, naming the rows."""
-    margins, likeliest, entropy = [], [], 0.0
+    margins, likeliest, entropies = [], [], []
     for part in _parts(features, rows):
         probabilities = repurposer._predict_probabilities(part)
         sorted_ones = np.sort(probabilities, axis=1)
         margins.append(sorted_ones[:, -1] - sorted_ones[:, -2] if probabilities.shape[1] > 1 else sorted_ones[:, -1])
         likeliest.append(probabilities.argmax(axis=1))
-        entropy -= float((probabilities * np.log(np.maximum(probabilities, np.finfo(float).tiny))).sum())
-    return Judged(rows, np.concatenate(margins), np.concatenate(likeliest), entropy / len(rows))
+        entropies.append(entr(probabilities).sum(axis=1))
+    return Judged(rows, np.concatenate(margins), np.concatenate(likeliest), np.concatenate(entropies))
 
 
 def _parts(features: Features, rows: np.ndarray) -> Iterator[Features]:

@@ -80,6 +80,10 @@ class BnnModel:
             found[which, rows] = _above_zero(draws)
         return found
 
+    def drawn_weights(self) -> list[Tensor]:
+        """Draw the weights by which `probabilities` averages: (n_draws, n_inputs, n_outputs) for each map."""
+        return self._weights(self.n_draws, np.random.RandomState(self.seed))
+
     def _parts(
         self, features: np.ndarray, n_draws: int, rng: np.random.RandomState
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:

@@ -23,7 +23,16 @@ from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["SparsePosterior", "choose_points", "condition_by_kernel", "condition_on_points"]
+__all__ = [
+    "ClassSums",
+    "SparsePosterior",
+    "choose_points",
+    "columns_of_class",
+    "condition_by_kernel",
+    "condition_on_points",
+    "factor_of_points",
+    "unwhitened",
+]
 
 _JITTER = 1e-8  # of the mean diagonal: centres may lie close together, and their kernel need not be exact
 _ITERATIONS = 10  # of k-means; which centres precisely matters little
@@ -83,7 +92,7 @@ def condition_on_points(
     example counts. Raises ValueError as `cholesky` does.
     """
     n_points, n_classes = len(among_points), len(class_sizes)
-    factor = cholesky(among_points, _JITTER * float(among_points.diagonal().mean()))
+    factor = factor_of_points(among_points)
 
     roots = None if repeats is None else repeats.sqrt().split(list(class_sizes))
 
@@ -100,17 +109,19 @@ def condition_on_points(
     shared.diagonal().add_(1)
     Q = torch.cholesky_inverse(torch.linalg.cholesky(shared))
     # Whitened again instead of kept: B has as many numbers as points times examples.
-    columns = [_columns_of_class(Q, whitened(c), targets) for c in range(n_classes)]
+    columns = [columns_of_class(Q, whitened(c), targets) for c in range(n_classes)]
     widths = torch.tensor([part.shape[1] for part in columns])
     class_of_column = torch.repeat_interleave(torch.arange(n_classes), widths)
     inner = SharedSolve(-Q, torch.cat(columns, dim=1), class_of_column, n_classes)  # -(I + B D_c^-1 B^T)^-1
     counts = class_sizes if roots is None else [float(part.square().sum()) for part in roots]
-    weights, mean = _weights(inner, sums, torch.tensor(counts, dtype=Q.dtype), targets)
+    of_classes = ClassSums.of(sums, torch.tensor(counts, dtype=Q.dtype), targets)
+    solved = (inner.weights(of_classes.of_ones).neg_(), inner.weights(of_classes.of_own).neg_())
+    weights, mean = of_classes.weights(*solved)
     # K_mm^-1 - L^-T (I + B D_c^-1 B^T)^-1 L^-1, whose part that all classes share is I - Q before unwhitening.
     P = torch.eye(n_points, dtype=Q.dtype) - Q
-    P = _unwhitened(factor, _unwhitened(factor, P).T)
-    W = _unwhitened(factor, inner.W)
-    return SparsePosterior(SharedSolve(P, W, class_of_column, n_classes), _unwhitened(factor, weights), mean)
+    P = unwhitened(factor, unwhitened(factor, P).T)
+    W = unwhitened(factor, inner.W)
+    return SparsePosterior(SharedSolve(P, W, class_of_column, n_classes), unwhitened(factor, weights), mean)
 
 
 def condition_by_kernel(
@@ -131,7 +142,12 @@ def condition_by_kernel(
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
-def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:
+def factor_of_points(among_points: Tensor) -> Tensor:
+    """Return the Cholesky factor of the kernel matrix (m, m) of the points. Raises ValueError as `cholesky` does."""
+    return cholesky(among_points, _JITTER * float(among_points.diagonal().mean()))
+
+
+def columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:
     """Compute W_c with S^-1 - (S + e B_c B_c^T)^-1 = W_c W_c^T, for Q = S^-1: no more columns than points or rows."""
     if of_class.shape[1] > len(Q):  # the same product by fewer columns
         of_class = torch.linalg.qr(of_class.T, mode="r").R.T
@@ -141,20 +157,42 @@ def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) ->
     return torch.linalg.solve_triangular(torch.linalg.cholesky(inner), spread.T, upper=False).T
 
 
-def _weights(inner: SharedSolve, sums: Tensor, sizes: Tensor, targets: DirichletTargets) -> tuple[Tensor, float]:
-    """Compute the whitened points' weights, (m, n_classes), and the mean of largest likelihood under A_c = B^T B + D_c.
+@dataclass(frozen=True, eq=False)
+class ClassSums:
+    """What the weights of the points and the prior mean follow from, beside the matrix A_c = B^T B + D_c of each class.
 
-    `inner` is minus the inverse of the matrix of each class, `sums` (m, n_classes) the sums of the B_c by row.
+    Attributes
+    ----------
+    of_ones, of_own : float64 tensors of shape (n_points, n_classes)
+        B D_c^-1 times 1 for every example, and times 1 for those of the class alone.
+    sizes : float64 tensor of shape (n_classes,)
+        How often the examples of each class count.
+    targets : DirichletTargets
     """
-    step, own, other = targets.own - targets.other, targets.own_noise, targets.other_noise
-    of_ones = sums.sum(1, keepdim=True) / other + sums * (1 / own - 1 / other)  # B D_c^-1 1
-    of_own = sums / own  # B D_c^-1 (1 for the examples of c, else 0)
-    by_ones, by_own = inner.weights(of_ones).neg_(), inner.weights(of_own).neg_()
-    ones = len(sizes) * sizes.sum() / other + (sizes * (1 / own - 1 / other)).sum() - (of_ones * by_ones).sum()
-    steps = step * ((sizes / own).sum() - (of_ones * by_own).sum())
-    level = -float(steps / ones)
-    return level * by_ones + step * by_own, targets.other - level
+
+    of_ones: Tensor
+    of_own: Tensor
+    sizes: Tensor
+    targets: DirichletTargets
+
+    @classmethod
+    def of(cls, sums: Tensor, sizes: Tensor, targets: DirichletTargets) -> "ClassSums":
+        """Take the sums of the B_c by row, (n_points, n_classes)."""
+        own, other = targets.own_noise, targets.other_noise
+        return cls(sums.sum(1, keepdim=True) / other + sums * (1 / own - 1 / other), sums / own, sizes, targets)
+
+    def weights(self, by_ones: Tensor, by_own: Tensor) -> tuple[Tensor, float]:
+        """Compute the whitened points' weights, (n_points, n_classes), and the mean of largest likelihood.
+
+        `by_ones` and `by_own` are `of_ones` and `of_own` behind the inverse of I + B D_c^-1 B^T of each class.
+        """
+        targets, sizes = self.targets, self.sizes
+        step, own, other = targets.own - targets.other, targets.own_noise, targets.other_noise
+        ones = len(sizes) * sizes.sum() / other + (sizes * (1 / own - 1 / other)).sum() - (self.of_ones * by_ones).sum()
+        steps = step * ((sizes / own).sum() - (self.of_ones * by_own).sum())
+        level = -float(steps / ones)
+        return level * by_ones + step * by_own, targets.other - level
 
 
-def _unwhitened(factor: Tensor, vectors: Tensor) -> Tensor:
+def unwhitened(factor: Tensor, vectors: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor.T, vectors, upper=True)

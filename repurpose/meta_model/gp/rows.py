@@ -59,7 +59,13 @@ class LayerRows:
         unit_norm: bool,
     ) -> "LayerRows":
         """Fit to training features (n_samples, n_features), whose layers stand side by side; rows may have weights."""
-        center, variances = center_and_variance(features, weights)
+        return cls.of_moments(*center_and_variance(features, weights), indices_per_layer, unit_norm)
+
+    @classmethod
+    def of_moments(
+        cls, center: np.ndarray, variances: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], unit_norm: bool
+    ) -> "LayerRows":
+        """Fit to rows whose columns have this mean and variance, each (n_features,)."""
         widths = np.array([len(columns) for columns in indices_per_layer.values()], dtype=np.int64)
         norms = np.array([variances[columns].sum() for columns in indices_per_layer.values()]) ** 0.5
         return cls(center, widths, norms, unit_norm)

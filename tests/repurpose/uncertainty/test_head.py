@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from repurpose.uncertainty.comparisons import ReferenceRows, compare_labels, out_of_fold_probabilities, score_by_head
+from repurpose.uncertainty.comparisons import ReferenceRows, ScoreByHead, compare_labels, out_of_fold_probabilities
 from repurpose.uncertainty.head import Head
 from repurpose.uncertainty.out_of_fold import deal_out, folds_with_heads, learn_without_folds
 
@@ -54,5 +54,5 @@ def test_labels_are_compared_by_calibrated_probabilities_and_weights() -> None:
 
 
 def test_scores_of_the_head_are_its_energy_and_its_variance() -> None:
-    assert np.allclose(score_by_head(HEAD, "energy")(ROWS.matrix), np.log(0.5))
-    assert np.allclose(score_by_head(HEAD, "variance")(ROWS.matrix), np.arange(6.0) ** 2)
+    assert np.allclose(ScoreByHead(HEAD, "energy")(ROWS.matrix), np.log(0.5))
+    assert np.allclose(ScoreByHead(HEAD, "variance")(ROWS.matrix), np.arange(6.0) ** 2)

@@ -6,8 +6,6 @@ import pytest
 import repurpose
 from model_handler import Features
 from repurpose.labelling import suggest_first
-from repurpose.labelling.suggesting.clusters import Clusters, cluster
-from repurpose.labelling.suggesting.first import typicality
 from tests.repurpose.labelling.suggesting.examples import X
 
 CORNERS = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
@@ -15,21 +13,6 @@ SIZES = [5, 20, 10]
 SPREAD = np.random.default_rng(1).normal(scale=0.5, size=(sum(SIZES), 3))
 BLOBS = (np.repeat(CORNERS, SIZES, axis=0) + SPREAD).astype(np.float32)
 BLOB_OF_ROW = np.repeat(np.arange(3), SIZES)
-
-
-def test_typicality_is_the_inverse_of_the_mean_distance_to_neighbours_in_the_cluster() -> None:
-    rows = np.random.default_rng(0).normal(size=(60, 3))
-    clusters = cluster(rows, 2, np.random.RandomState(0))
-    found = typicality(rows, clusters)
-    for row in range(len(rows)):
-        members = [other for other in range(len(rows)) if clusters.of_row[other] == clusters.of_row[row]]
-        distances = sorted(float(np.linalg.norm(rows[row] - rows[other])) for other in members if other != row)
-        nearest = distances[: min(20, len(members) // 2)]
-        assert found[row] == pytest.approx(len(nearest) / sum(nearest))
-
-
-def test_a_row_alone_is_not_typical() -> None:
-    assert typicality(np.zeros((1, 2)), Clusters(np.zeros(1, int), np.zeros((1, 2)))).tolist() == [0]
 
 
 @pytest.mark.parametrize("method", ["typicality", "medoids"])

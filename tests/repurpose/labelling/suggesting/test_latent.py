@@ -25,6 +25,13 @@ def test_what_all_classes_share_knows_no_label() -> None:
     torch.testing.assert_close(latent.shared, posterior(ROWS, LABELS, AT, None)[1])
 
 
+def test_variances_and_the_average_over_the_classes_are_those_of_the_covariances() -> None:
+    latent = JointLatent.of(trained().target_model_, AT)
+    dense = torch.stack([posterior(ROWS, LABELS, AT, c)[1] for c in range(3)])
+    torch.testing.assert_close(latent.average_covariance(), dense.mean(dim=0))
+    torch.testing.assert_close(latent.variances, dense.diagonal(dim1=1, dim2=2).T)
+
+
 def test_draws_have_that_covariance() -> None:
     latent = JointLatent.of(trained().target_model_, AT)
     drawn = latent.deviations(20_000, np.random.RandomState(0))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import entr
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestCentroid
@@ -14,13 +15,13 @@ from model_handler import Features
 from repurpose import GpRepurposer, LrRepurposer, MetaModelRepurposer, NeuralNetworkFineTuneRepurposer
 from repurpose.labelling.suggesting.next_labels import _candidates
 from repurpose.labelling.suggesting.pool import Judged
-from tests.repurpose.labelling.suggesting.examples import N_LABELLED, POOL, X, Y, trained
+from tests.repurpose.labelling.suggesting.examples import N_LABELLED, POOL, X, Y, posterior, targets, trained
 
 LABELLED = (X[:N_LABELLED], Y[:N_LABELLED])
 NETWORK = nn.Sequential(nn.Identity())
 
 
-@pytest.mark.parametrize("method", ["epig", "variance", "margin"])
+@pytest.mark.parametrize("method", ["doubt", "epig", "variance", "margin", "typicality"])
 def test_the_table_says_the_same_each_time_in_the_order_of_choice(method: str) -> None:
     suggested = trained().suggest_labels(POOL, 5, method)
     assert list(suggested.columns) == ["position", "score", "label", "nearest"]
@@ -45,12 +46,50 @@ def test_notes_say_what_is_expected_of_the_pool() -> None:
     assert notes["expected_log_loss"] == pytest.approx(-(probabilities * np.log(probabilities)).sum() / len(POOL))
     assert notes["n_rows"] == len(POOL)
     assert notes["expected_drop_error"] > 0
-    assert "expected_drop" not in trained().suggest_labels(POOL, 5, "margin").attrs
+
+
+@pytest.mark.parametrize("method", ["doubt", "margin"])
+def test_what_is_expected_of_the_rows_that_are_left_can_be_compared_with_what_comes(method: str) -> None:
+    suggested = trained().suggest_labels(POOL, 5, method)
+    left = np.setdiff1d(np.arange(len(POOL)), suggested["position"])
+    now = entr(trained().predict_probability(POOL[left])).sum(axis=1).mean()
+    assert suggested.attrs["log_loss_then"] + suggested.attrs["expected_drop"] == pytest.approx(now)
+
+
+def test_where_no_row_is_left_or_many_are_suggested_nothing_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "expected_drop" not in trained().suggest_labels(POOL, len(POOL)).attrs
+    monkeypatch.setattr("repurpose.labelling.suggesting.next_labels._MOST_EXPECTED_OF", 4)
+    assert "expected_drop" in trained().suggest_labels(POOL, 4).attrs
+    assert "expected_drop" not in trained().suggest_labels(POOL, 5).attrs
+
+
+def test_auto_is_doubt_for_a_gaussian_process_and_margin_for_other_heads() -> None:
+    assert trained().suggest_labels(POOL, 2).attrs["method"] == "doubt"
+    assert LrRepurposer(NETWORK, ["0"]).repurpose(LABELLED).suggest_labels(POOL, 2).attrs["method"] == "margin"
+
+
+def test_doubt_lowers_the_variance_most_where_the_head_is_in_doubt() -> None:
+    suggested = trained().suggest_labels(POOL, 1, "doubt")
+    dense = torch.stack([posterior(*LABELLED, POOL, c)[1] for c in range(3)]).mean(dim=0).numpy()
+    doubts = entr(trained().predict_probability(POOL)).sum(axis=1)
+    falls = (dense**2 * doubts).mean(axis=1) / (dense.diagonal() + targets().own_noise)
+    assert list(suggested["position"]) == [int(falls.argmax())]
+    assert list(suggested["score"]) == pytest.approx([falls.max()])
+
+
+def test_typicality_knows_the_rows_of_training() -> None:
+    # A far group that training knows has nothing to give before one that it does not.
+    groups = np.repeat(np.eye(3) * 50, 12, axis=0) + np.random.default_rng(0).normal(size=(36, 3))
+    known = np.arange(0, 36, 2)[:12]  # of the first two groups
+    head = LrRepurposer(NETWORK, ["0"], random_state=0).repurpose((groups[known].astype(np.float32), known // 12))
+    pool = np.setdiff1d(np.arange(36), known)
+    found = head.suggest_labels(groups[pool].astype(np.float32), 1, "typicality")
+    assert pool[found["position"][0]] // 12 == 2
 
 
 def test_rows_that_have_a_label_are_not_suggested() -> None:
     labels = np.where(np.arange(len(POOL)) % 3 == 0, np.nan, 1.0)
-    for method in ("epig", "variance", "margin"):
+    for method in ("doubt", "epig", "variance", "margin", "typicality"):
         suggested = trained().suggest_labels(Features({"0": POOL}, labels), 4, method)
         assert [position % 3 for position in suggested["position"]] == [0] * 4
         # the same as of these rows alone
@@ -71,11 +110,13 @@ def test_a_network_that_was_trained_is_asked_by_margin() -> None:
     assert (list(suggested.columns), suggested.attrs["method"]) == (["position", "score", "label"], "margin")
     with pytest.raises(NotImplementedError, match="needs the Gaussian process of a GpRepurposer"):
         repurposer.suggest_labels(POOL, 3, "epig")
+    with pytest.raises(NotImplementedError, match="needs the rows of training"):
+        repurposer.suggest_labels(POOL, 3, "typicality")
 
 
 def test_inducing_points_serve_as_well() -> None:
     repurposer = GpRepurposer(NETWORK, ["0"], n_inducing=6, random_state=0).repurpose(LABELLED)
-    for method in ("epig", "variance"):
+    for method in ("doubt", "epig", "variance"):
         assert len(repurposer.suggest_labels(POOL, 3, method)) == 3
 
 
@@ -102,12 +143,15 @@ def test_a_head_without_probabilities_says_so() -> None:
         (np.where(np.arange(45)[:, None] == 7, np.nan, POOL), {}, "NaN in 1 of 45 rows .row 7"),
         (POOL, {"n": 0}, "n must be a whole number of at least 1, got 0"),
         (POOL, {"n": True}, "n must be a whole number"),
+        (POOL, {"n": 2.5}, "n must be a whole number"),
         (POOL, {"method": "epigg"}, "nearest: .'epig'"),
     ],
 )
 def test_what_cannot_be_is_refused(pool: object, options: dict[str, object], message: str) -> None:
+    before = dict(vars(trained()))
     with pytest.raises(ValueError, match=message):
         trained().suggest_labels(pool, **options)
+    assert all(vars(trained())[name] is value for name, value in before.items())
 
 
 def test_before_training_there_is_nothing_to_ask() -> None:
@@ -118,7 +162,7 @@ def test_before_training_there_is_nothing_to_ask() -> None:
 def test_candidates_are_doubtful_rows_and_rows_of_every_class() -> None:
     rng = np.random.RandomState(0)
     margin, likeliest = rng.rand(200), np.repeat([0, 1, 2], [150, 45, 5])
-    chosen = _candidates(Judged(np.arange(200), margin, likeliest, 0.0), 40, rng)
+    chosen = _candidates(Judged(np.arange(200), margin, likeliest, margin), 40, rng)
     assert len(set(chosen)) == 40
     assert set(np.argsort(margin)[:20]) <= set(chosen)
     others = set(chosen) - set(np.argsort(margin)[:20])
@@ -131,10 +175,19 @@ def test_a_pool_in_a_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.M
     Features({"0": POOL}).save(tmp_path / "pool")
     mapped = Features.load(tmp_path / "pool", mapped=True)
     expected = trained().suggest_labels(POOL, 4)
+    sizes, whole = [], GpRepurposer._predict_probability_from_features
+
+    def counted(self: GpRepurposer, features: np.ndarray) -> np.ndarray:
+        sizes.append(len(features))
+        return whole(self, features)
+
     monkeypatch.setattr("repurpose.labelling.suggesting.pool._ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(GpRepurposer, "_predict_probability_from_features", counted)
     found = trained().suggest_labels(mapped, 4)
     assert list(found["position"]) == list(expected["position"])
     assert found.attrs["expected_log_loss"] == pytest.approx(expected.attrs["expected_log_loss"])
+    assert max(sizes) == 7
+    assert sum(sizes) == len(POOL) + 4  # and the labels of the rows that are suggested
 
 
 def test_another_default_device_changes_nothing() -> None:

@@ -33,6 +33,24 @@ def test_each_row_lowers_the_variance_most_and_by_its_score() -> None:
     assert torch.equal(shared, before)
 
 
+def test_with_weights_the_fall_counts_as_much_as_they_say() -> None:
+    shared = JointLatent.of(trained().target_model_, np.concatenate([CANDIDATES, TARGETS])).shared
+    weights = np.random.default_rng(0).random(len(TARGETS))
+    chosen, scores = by_variance(shared, len(CANDIDATES), targets().other_noise, 2, torch.from_numpy(weights))
+    rows, before = X[:N_LABELLED], 0.0
+    for number in range(2):
+        falls = []
+        for row in range(len(CANDIDATES)):
+            known = np.concatenate([rows, CANDIDATES[[*chosen[:number], row]]])
+            left = posterior(known, np.full(len(known), NO_LABEL), TARGETS, None)[1].diagonal().numpy()
+            of_none = posterior(rows, np.full(len(rows), NO_LABEL), TARGETS, None)[1].diagonal().numpy()
+            falls.append(float((weights * (of_none - left)).mean()) - before)
+        falls = [-np.inf if row in chosen[:number] else fall for row, fall in enumerate(falls)]
+        assert chosen[number] == int(np.argmax(falls))
+        np.testing.assert_allclose(scores[number], max(falls), rtol=1e-6)
+        before += max(falls)
+
+
 def test_all_rows_can_be_chosen_each_once() -> None:
     shared = JointLatent.of(trained().target_model_, POOL[:6]).shared
     chosen, _ = by_variance(shared, 3, targets().other_noise, 3)

@@ -14,8 +14,8 @@ from sklearn.exceptions import NotFittedError
 from model_handler import Features
 from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, Repurposer, SvmRepurposer, load
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.held import refit_held
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating.held import refit_held
 from tests.repurpose.examples import blobs, identity_network, small_network
 
 X, Y = blobs(48, n_classes=4)
@@ -339,7 +339,7 @@ def test_a_failure_while_folds_are_computed_changes_nothing(monkeypatch: pytest.
         if len(calls) == 3:
             raise ValueError("the kernel matrix has values that are not finite")
 
-    monkeypatch.setattr("repurpose.meta_model.gp_repurposer.update_held", failing)
+    monkeypatch.setattr("repurpose.meta_model.gp.updating.following.update_held", failing)
     with pytest.raises(ValueError, match="not finite"):
         repurposer.remove(0)
     assert vars(repurposer) == before

@@ -1,0 +1,85 @@
+"""`CalibratedAnswers`: from features to probabilities, label, set and p-value, as one module."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from repurpose.deployment.answers.judging import PValues, SetsByFolds, SetsByThreshold
+
+__all__ = ["CalibratedAnswers", "Closeness"]
+
+
+@dataclass(frozen=True, eq=False)
+class Closeness:
+    """How far scores are from the nearest reference score; in what is next to one, rounding may decide.
+
+    Attributes
+    ----------
+    labels : float64 tensor of shape (n_rows, n_classes)
+        Of the nonconformity of each label, which is a matter of probabilities.
+    rows : float64 tensor of shape (n_rows,)
+        Of the unfamiliarity of each row, in units of the largest reference score.
+    """
+
+    labels: Tensor
+    rows: Tensor
+
+
+class CalibratedAnswers(nn.Module):
+    """Maps features to what a Repurposer answers; made by `answers_of`.
+
+    Attributes
+    ----------
+    coverage : float
+    score, method : str
+        The score of the sets, and how unfamiliarity is measured.
+    """
+
+    def __init__(
+        self,
+        head: nn.Module,
+        sets: SetsByFolds | SetsByThreshold,
+        p_values: PValues,
+        *,
+        rows: nn.Module | None,
+        calibrated: nn.Module | None,
+        calibration_keeps_order: bool,
+        allow_empty: bool,
+        coverage: float,
+        score: str,
+        method: str,
+    ) -> None:
+        super().__init__()
+        self.rows, self.head, self.calibrated = rows or nn.Identity(), head, calibrated or nn.Identity()
+        self.sets, self.p_values = sets, p_values
+        self.calibration_keeps_order, self.allow_empty = calibration_keeps_order, allow_empty
+        self.coverage, self.score, self.method = coverage, score, method
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map features (n_rows, n_features), float32, to probabilities, label_index, in_set and p_value.
+
+        Probabilities and `in_set`, which is bool, have the shape (n_rows, n_classes), the other two (n_rows,).
+        """
+        rows = self.rows(features)
+        raw = self.head(rows)
+        probabilities = self.calibrated(raw)
+        likeliest = probabilities.argmax(dim=1, keepdim=True)
+        label_index = raw.argmax(dim=1) if self.calibration_keeps_order else likeliest[:, 0]
+        members = self.sets(rows, probabilities)
+        if not self.allow_empty:
+            is_likeliest = torch.arange(members.shape[1], device=members.device) == likeliest
+            members = members | (is_likeliest & ~members.any(dim=1, keepdim=True))
+        return probabilities.double(), label_index, members, self.p_values(rows)
+
+    def closeness(self, features: Tensor) -> Closeness:
+        """Return how far the scores of rows (n_rows, n_features) are from the scores that they are compared with."""
+        rows = self.rows(features)
+        probabilities = self.calibrated(self.head(rows))
+        return Closeness(self.sets.distance(rows, probabilities), self.p_values.distance(rows))
+
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes the numbers take that a file must hold; what several parts share counts once."""
+        stored = {tensor.data_ptr(): tensor.nbytes for tensor in self.buffers()}
+        return sum(stored.values())

@@ -1,0 +1,61 @@
+"""`Limits` of a service: how large and how slow a request may be, and `Refusal`, which tells its sender."""
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+
+__all__ = ["Limits", "Refusal"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost; whatever is above it is refused, and costs little.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Of the body, as it is sent.
+    max_rows : int
+        Images, texts or rows of numbers of a request.
+    max_pixels : int
+        Of an image: one of few bytes may be huge when it is decoded.
+    max_waiting : int
+        Requests that are answered or wait for it; one more is told to come back.
+    seconds_to_receive : float
+        From the first byte of a request to the last of its headers, and again to the last of its body.
+    seconds_to_answer : float
+        From then until there is an answer.
+
+    Raises
+    ------
+    ValueError
+        For what is no number above 0.
+
+    Examples
+    --------
+    >>> from repurpose.deployment.server.limits import Limits
+    >>> Limits(max_rows=10).max_rows
+    10
+    """
+
+    max_bytes: int = 20_000_000
+    max_rows: int = 1000
+    max_pixels: int = 50_000_000
+    max_waiting: int = 128
+    seconds_to_receive: float = 10.0
+    seconds_to_answer: float = 30.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
+                raise ValueError(f"{each.name} must be a number above 0, got {value!r}")
+
+
+class Refusal(Exception):
+    """A request that is not answered: the status of HTTP, and a message for who sent it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
