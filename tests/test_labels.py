@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.labels.report import write
-from benchmarks.labels.runs import PARTS
 
 from benchmarks.adapters.cells import Cell, Result
-from benchmarks.labels import errors, updates
+from benchmarks.labels import BENCHMARK, errors, updates
 from model_handler import Features
 
 SETTING = errors.part_of(10, 0.1, errors.RANDOM)
@@ -19,7 +17,7 @@ def result(part: str, kind: str, seed: int, **measures: float) -> Result:
 
 
 def aims_of(results: list[Result], file: Path) -> dict[str, tuple[str, str]]:
-    write(results, file)
+    BENCHMARK.report(results, file)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in file.read_text().splitlines()]
     return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
 
@@ -75,13 +73,13 @@ def test_updates_are_judged_by_the_largest_difference_and_the_time_at_5000_rows(
 def test_drift_is_told_with_the_draws_in_which_a_refresh_was_due(tmp_path: Path) -> None:
     measures = {updates.HELD: 0.5, updates.REFRESHED: 0.4, updates.DROP: 0.05, updates.DUE: 1.0}
     cells = [Cell(updates.drift_of(updates.OTHER), "10%", 0.0, seed) for seed in range(3)]
-    write([Result(cell, measures, "abc") for cell in cells], tmp_path / "report.md")
+    BENCHMARK.report([Result(cell, measures, "abc") for cell in cells], tmp_path / "report.md")
     row = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "| 10%" in line)
     assert [cell.strip() for cell in row.split("|")[1:-1]][-3:] == ["+0.100 (0.000)", "0.050 (0.000)", "3"]
 
 
 def test_parts_are_named_as_their_modules() -> None:
-    assert (PARTS[0], PARTS[2]) == (errors.NAME, updates.NAME)
+    assert (BENCHMARK.parts[0], BENCHMARK.parts[2]) == (errors.NAME, updates.NAME)
     assert all(part.partition(",")[0] == errors.NAME for part, _ in errors.kinds())
     assert len(set(errors.kinds())) == len(errors.kinds()) == 90
     assert {part for part, _ in updates.kinds()} >= {updates.part_of(n) for n in (500, 2000, 5000)}

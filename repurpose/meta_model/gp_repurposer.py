@@ -217,7 +217,8 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         self.n_inducing_ = None if n_points is None else len(points[0])
-        vars(self).update(evidence_when_learned(posterior, targets, sample_weight))
+        for name, value in evidence_when_learned(posterior, targets, sample_weight).items():
+            setattr(self, name, value)
         return self._as_model(scaling, kernel, points, posterior)
 
     @on_cpu()
