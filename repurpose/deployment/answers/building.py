@@ -52,6 +52,20 @@ def answers_of(
         Where the head, or what else its answers need, cannot be exported.
     ValueError
         For a coverage that there are too few rows to judge by for, and as `predict_set`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> from repurpose.deployment.answers import answers_of
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> repurposer = LrRepurposer(nn.Sequential(nn.Identity()), ["0"], c=1.0).repurpose((X, y))
+    >>> features = torch.from_numpy(X.astype("float32"))
+    >>> probabilities, label_index, in_set, p_value = answers_of(repurposer, coverage=0.9)(features)
+    >>> bool((label_index.numpy() == y).all()), in_set.shape
+    (True, torch.Size([30, 3]))
     """
     check_coverage(coverage)
     check_choice("score", score, SCORES)
@@ -61,8 +75,8 @@ def answers_of(
     head, rows = _exported(repurposer, *_OF_HEAD), repurposer._onnx_rows()
     calibration = vars(repurposer).get("calibration_")
     calibrated = None if calibration is None else Calibrated(calibration)
+    p_values = _p_values(repurposer, method, head)  # first: where source rows judge, it says what is missing
     sets = _Sets(repurposer, float(coverage), score).made(calibrated)
-    p_values = _p_values(repurposer, method, head)
     answers = CalibratedAnswers(
         head,
         sets,

@@ -63,6 +63,11 @@ class ReferenceScores:
 class CountsAtLeast(nn.Module):
     """How many reference rows are at least as strange, by each judge: scores (n_judges, ...) to the same, float64."""
 
+    growing: Tensor
+    at_least: Tensor
+    starts: Tensor
+    scales: Tensor
+
     def __init__(self, references: Sequence[ReferenceScores]) -> None:
         super().__init__()
         self.n_steps = max(len(reference.scores) for reference in references).bit_length()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.evidence import Posterior, condition, log_evidence_of, weights_and_mean
+from repurpose.meta_model.gp.evidence import Posterior, condition, weights_and_mean
 from repurpose.meta_model.gp.exact_solve import ExactSolve
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
@@ -21,7 +21,7 @@ from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
 
-__all__ = ["evidence_per_row", "refit_held", "update_held"]
+__all__ = ["refit_held", "update_held"]
 
 _LARGEST_RESIDUAL = 1e-8
 _N_CHECKED = 2  # rows in whose columns the residual is measured
@@ -70,24 +70,6 @@ def update_held(model: GpModel, rows: ChangedRows, targets: DirichletTargets) ->
         return None
     weights, mean = weights_and_mean(solve, targets)
     return _with_posterior(model, points, solve, weights, mean)
-
-
-def evidence_per_row(
-    solve: ExactSolve | SharedSolve,
-    weights: Tensor,
-    mean: float,
-    targets: DirichletTargets,
-    row_weights: np.ndarray | None,
-) -> float | None:
-    """Return the log evidence, in nats, by the rows, as often as they count, and by the classes: None if inexact.
-
-    It rises where more rows of the same kind come, and falls where the kernel suits the rows less.
-    """
-    if not isinstance(solve, ExactSolve):
-        return None
-    repeats = None if row_weights is None else torch.from_numpy(row_weights)
-    n_rows = len(solve.P) if row_weights is None else float(row_weights.sum())
-    return log_evidence_of(solve, weights, mean, targets, repeats) / (n_rows * solve.n_classes)
 
 
 def _changed(
