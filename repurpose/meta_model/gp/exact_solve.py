@@ -73,16 +73,11 @@ class ExactSolve:
 
     def of_ones_and_own(self) -> tuple[Tensor, Tensor]:
         """Compute A_c^-1 v for two v of each class, 1 for all examples and 1 for its own: (n, n_classes) each."""
-        sums, vectors = self.P.sum(1), torch.empty(2, len(self.P)).double()
-        nothing = torch.zeros_like(sums)
-        for batch in self.batches:
-            less_own = batch.diagonal_less(nothing, self.P).sum(2)
-            products = torch.bmm(batch.blocks_in(self.inner), torch.stack([sums[batch.rows], less_own], dim=2))
-            vectors[:, batch.rows[batch.is_row]] = products[batch.is_row].T
-        vectors[1].neg_().add_(1)
-        spread = torch.zeros(self.n_classes, 2, len(sums)).double()
+        sums, spread = self.P.sum(1), torch.zeros(self.n_classes, 2, len(self.P)).double()
         for c, rows in self.members():
-            torch.mm(vectors[:, rows], self.P[rows], out=spread[c])
+            vectors = torch.stack([sums[rows], self.P[rows, rows].sum(1)]) @ self.of_class(rows)
+            vectors[1] += 1
+            torch.mm(vectors, self.P[rows], out=spread[c])
         return spread[:, 0].T + sums[:, None], spread[:, 1].T
 
     def quadratic_forms(self, vectors: Tensor) -> Tensor:

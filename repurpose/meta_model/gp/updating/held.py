@@ -12,14 +12,14 @@ from torch import Tensor
 
 from repurpose.data.changed_rows import ChangedRows
 from repurpose.meta_model.gp.evidence import Posterior, condition, weights_and_mean
-from repurpose.meta_model.gp.exact_solve import ExactSolve
+from repurpose.meta_model.gp.exact_solve import ExactSolve, large
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
-from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
+from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual, runs
 
 __all__ = ["refit_held", "update_held"]
 
@@ -97,8 +97,10 @@ def _changed(
 
 def _merged(known: Tensor, new: Tensor, is_new: Tensor) -> Tensor:
     """Put new rows into their places among the known ones."""
-    merged = known.new_empty(len(is_new), known.shape[1])
-    merged[~is_new], merged[is_new] = known, new
+    merged = large(len(is_new), known.shape[1])
+    for rows, rows_before in runs(~is_new):
+        merged[rows] = known[rows_before]
+    merged[torch.nonzero(is_new).flatten()] = new
     return merged
 
 
