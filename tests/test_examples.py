@@ -39,6 +39,7 @@ MAIN_METHODS = {
         predict_set unfamiliarity unfamiliarity_p_value calibrate conformalize evaluate
         guard remember_answers validate suggest_labels
         find_label_errors
+        export_onnx
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
     detection.DetectionRepurposer: "repurpose predict_objects calibrate evaluate",

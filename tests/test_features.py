@@ -18,4 +18,5 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(names["by_pooling"]["avg"].matrix, names["features"].matrix)
     assert names["search"].cv_results_["mean_test_score"].shape == (6,)
     assert names["table"].shape == (60, 16)
+    assert np.array_equal(names["everything"].matrix, names["features"].matrix)
     assert len(list((tmp_path / "features").iterdir())) == 2 * 6 + 1  # of two poolings; all rows by the best

@@ -27,6 +27,9 @@ HEAVY = (
     "transformers",
     "huggingface_hub",
     "cryptography",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "clarabel",
 )
 

@@ -6,7 +6,9 @@ docs/benchmarks/deploy.md.
 
 from collections.abc import Sequence
 
-__all__ = ["main"]
+from benchmarks.parts.benchmark import Benchmark
+
+__all__ = ["BENCHMARK", "main"]
 
 _HEAD = """# Deployment
 
@@ -14,11 +16,10 @@ Written by `python -m benchmarks deploy` with torch {torch}, measured at commit 
 cell is kept in `build/deploy` and not measured again; each part runs alone (`--parts`). Figures are means over draws
 with standard errors in brackets. What the parts of the library are for is in [deploy.md](../deploy.md).
 """
+_PARTS = ("parity", "extraction", "large_heads", "engines", "service")
+BENCHMARK = Benchmark("deploy", _PARTS, _HEAD)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what is missing in some parts, and write the report of all that was measured so far."""
-    from benchmarks.parts.benchmark import Benchmark
-
-    parts = ("parity", "extraction", "large_heads", "engines", "service")
-    Benchmark("deploy", parts, _HEAD).main(arguments, __doc__)
+    BENCHMARK.main(arguments, __doc__)

@@ -1,4 +1,4 @@
-"""Heads on what does not fit: a million rows of 256 features from shards; what parts cost beside all rows at once."""
+"""Heads on what does not fit: a million rows of 256 features from shards, and parts beside all rows at once."""
 
 import json
 import subprocess

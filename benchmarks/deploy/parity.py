@@ -36,6 +36,7 @@ _LABELS, _SETS, _P_VALUES, _CLOSE = "other labels", "other sets", "other p-value
 _MEGABYTES, _SPEED, _OURS = "MB", "rows a second", "rows a second, library"
 _MOST_HEAD, _MOST_END = 1e-6, 1e-4
 _SOURCES = {_IMAGES: "efficientnet-lite0", _TEXT: "minilm"}
+_TRANSFER_LAYERS = {"efficientnet-lite0": "_avg_pooling", "minilm": "normalize"}
 
 
 def missing() -> str:
@@ -135,7 +136,10 @@ def _heads() -> dict[str, Callable[[str], Any]]:
 def _networks() -> dict[str, Callable[[str], Any]]:
     from repurpose import NeuralNetworkFineTuneRepurposer
 
-    return {"fine-tuned": partial(NeuralNetworkFineTuneRepurposer, num_epochs=1, random_state=0)}
+    def fine_tuned(source: str) -> Any:
+        return NeuralNetworkFineTuneRepurposer(source, _TRANSFER_LAYERS[source], num_epochs=1, random_state=0)
+
+    return {"fine-tuned": fine_tuned}
 
 
 def _rows(kind: str) -> tuple[Callable[[np.ndarray], list[Any]], np.ndarray]:

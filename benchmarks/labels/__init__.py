@@ -5,7 +5,9 @@
 
 from collections.abc import Sequence
 
-__all__ = ["main"]
+from benchmarks.parts.benchmark import Benchmark
+
+__all__ = ["BENCHMARK", "main"]
 
 _HEAD = """# Labels
 
@@ -14,10 +16,10 @@ cell is kept in `build/labels` and not measured again; each part runs alone (`--
 with standard errors in brackets; differences are paired by draw, and "won" counts the draws in which a kind is ahead.
 One thread throughout. What the questions mean, and how they are answered, is in [labels.md](../labels.md).
 """
+_PARTS = ("errors", "suggestions", "updates", "alarm")
+BENCHMARK = Benchmark("labels", _PARTS, _HEAD)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what is missing in some parts, and write the report of all that was measured so far."""
-    from benchmarks.parts.benchmark import Benchmark
-
-    Benchmark("labels", ("errors", "suggestions", "updates", "alarm"), _HEAD).main(arguments, __doc__)
+    BENCHMARK.main(arguments, __doc__)

@@ -20,7 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.adapters.cells import Cell
 from benchmarks.adapters.findings import Findings
-from benchmarks.labels.verdicts import judged
+from benchmarks.parts.verdicts import judged
 from benchmarks.quality.findings import Estimate
 from benchmarks.tasks import LAYER, few_per_class, kept_features
 from benchmarks.timing import table_lines

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.adapters.cells import Cell
 from benchmarks.adapters.findings import Findings
-from benchmarks.labels.verdicts import judged
+from benchmarks.parts.verdicts import judged
 from benchmarks.tasks import LAYER, kept_features
 from benchmarks.timing import table_lines
 from model_handler import Features

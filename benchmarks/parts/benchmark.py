@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.adapters.cells import CELLS, read_results
+from benchmarks.adapters.cells import CELLS, Result, read_results
 from benchmarks.options import positive
 from benchmarks.parts.report import write
 from benchmarks.parts.runs import measure_part, part_named
@@ -32,14 +32,16 @@ class Benchmark:
         parser.add_argument("--parts", nargs="+", choices=self.parts, default=list(self.parts), help="only these")
         parser.add_argument("--seeds", type=positive, help="how many draws (each part has its own default)")
         parser.add_argument("--only-report", action="store_true", help="measure nothing")
-        folder, report = _ROOT / "build" / self.name, _ROOT / "docs" / "benchmarks" / f"{self.name}.md"
+        folder, page = _ROOT / "build" / self.name, _ROOT / "docs" / "benchmarks" / f"{self.name}.md"
         parser.add_argument("--folder", type=Path, default=folder, help="what was measured so far")
-        parser.add_argument("--report", type=Path, default=report)
+        parser.add_argument("--report", type=Path, default=page)
         options = parser.parse_args(arguments)
         if not options.only_report:
             for name in options.parts:
                 measure_part(part_named(self.name, name), options.folder, options.seeds)
-        results = read_results(options.folder / CELLS)
+        self.report(read_results(options.folder / CELLS), options.report)
+
+    def report(self, results: Sequence[Result], file: Path) -> None:
+        """Write the page of what was measured."""
         measured = {result.cell.part.partition(",")[0] for result in results}
-        parts = [part_named(self.name, name) for name in self.parts if name in measured]
-        write(self.head, parts, results, options.report)
+        write(self.head, [part_named(self.name, name) for name in self.parts if name in measured], results, file)

@@ -61,7 +61,8 @@ __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows
 ACCEPTED = (
     "a DataLoader or a torch Dataset of (inputs, label); a tuple (X, y) of inputs and labels; an array or tensor, a "
     "dict of arrays, or ((a, b),) for inputs of several parts; an ImageFolderData or the path of a folder; an image (a "
-    "path, a PIL image, a uint8 array) or a list of them; for a text network a string or a list of them; a TableData"
+    "path, a PIL image, a uint8 array) or a list of them; for a text network a string or a list of them; a TableData "
+    "or TarShards"
 )
 
 
@@ -88,6 +89,8 @@ def as_batches(
         PIL images or uint8 arrays (height, width[, channels]), or uint16 ones, whose upper byte is taken. Floating
         arrays are taken as preprocessed and go to the network in torch's default dtype; integers, booleans and tensors
         go as they are. `Batches` are given back.
+        A `TarShards`, or the path or pattern of tar files, has images and labels, and so has a Hugging Face dataset
+        with a column of images.
         With a `TextTransform`, strings are texts: one, or a list, array, column of pandas or of Hugging Face `datasets`
         of them. A TableData, or a `datasets.Dataset`, has texts for such a network and paths of images for others.
     transform : callable, optional

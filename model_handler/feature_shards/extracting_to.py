@@ -143,23 +143,22 @@ class ShardedExtractionMixin:
     def _write_shards(self, directory: ShardDirectory, plan: RowPlan, shards: "_Shards") -> bool:
         """Write the shards of this process that are missing, and tell whether all are there then."""
         rank = own_rank(self.share)  # type: ignore[attr-defined]
-        n_left = None
-        if plan.n_shards is not None:
-            own = [number for number in range(plan.n_shards) if rank.owns(number)]
-            missing = {number for number in own if directory.first_row(number) is None}
-            n_left = sum(plan.rows_of(number) for number in missing)
 
-        def is_wanted(number: int) -> bool:
-            return (
-                number in missing if n_left is not None else rank.owns(number) and directory.first_row(number) is None
-            )
+        def is_missing(number: int) -> bool:
+            return rank.owns(number) and directory.first_row(number) is None
 
-        with writing_alone(directory.path, rank), Progress("Extracting features", n_left, self.verbose) as progress:  # type: ignore[attr-defined]
-            planned = plan.shards(is_wanted, directory.first_row)
-            with torch.no_grad(), closing(planned):  # type: ignore[type-var]
+        with writing_alone(directory.path, rank):
+            own = None if plan.n_shards is None else set(filter(is_missing, range(plan.n_shards)))
+            n_left = None if own is None else sum(map(plan.rows_of, own))
+            planned = plan.shards(is_missing if own is None else own.__contains__, directory.first_row)
+            with (
+                Progress("Extracting features", n_left, self.verbose) as progress,  # type: ignore[attr-defined]
+                torch.no_grad(),  # not in inference mode, where no forward could differentiate
+                closing(planned),  # type: ignore[type-var]
+            ):
                 for each in planned:
                     _write(directory, each, shards.computed(each, progress))
-            progress.finish()
+                progress.finish()
             is_complete = directory.complete(plan.n_shards or 0, plan.n_rows or 0)
         if not is_complete:
             _LOG.info("%s: %s has written its shards; those of others are missing yet", directory.path, rank)

@@ -5,6 +5,7 @@ and times: there may be a hundred million of them, and every process looks at al
 """
 
 import os
+from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from model_handler.feature_cache.caching import (
     library_versions,
 )
 from model_handler.feature_cache.content import ContentIdentity
-from model_handler.feature_cache.identity import Identity, UnknownIdentity
+from model_handler.feature_cache.identity import UnknownIdentity
 from model_handler.feature_cache.network_identity import NetworkIdentity
 from model_handler.feature_cache.sampled_rows import identity_of_sample
+from model_handler.files.array_files import array_digest
 from model_handler.files.canonical_json import JsonValue
 
 __all__ = ["differences", "fingerprint"]
@@ -39,7 +41,7 @@ def fingerprint(request: Request, pooling: Pooling, key: str | None) -> dict[str
     labels = labels_beside_inputs(request.data)
     return {
         "data": _known(_of_data, request.data),
-        "labels": None if labels is None else _digest(labels.tolist()),
+        "labels": None if labels is None else array_digest(labels.astype(str)),
         "network": _known_or_key("the network", key, lambda: _of_network(request)),
         "layers": request.layer_names,
         "pooling": pooling
@@ -97,12 +99,6 @@ def _of_data(data: Any) -> str:
     return identity.digest
 
 
-def _digest(value: Any) -> str:
-    identity = Identity()
-    identity.take(value)
-    return identity.digest
-
-
 class _ListedContent(ContentIdentity):
     """The identity of inputs, where files are known by their names, sizes and times, and not by their bytes."""
 
@@ -123,9 +119,10 @@ class _ListedContent(ContentIdentity):
 
     def _stat(self, paths: list[Any], folder: Path) -> None:
         self.say("files", str(len(paths)))
+        beginning = os.path.join(folder, "")
         for path in paths:
             try:
                 found = os.stat(path)
             except OSError as error:
                 raise UnknownIdentity(f"the file {str(path)!r}, which cannot be read ({error})") from error
-            self.say(os.path.relpath(path, folder), str(found.st_size), str(found.st_mtime_ns))
+            self.say(fspath(path).removeprefix(beginning), str(found.st_size), str(found.st_mtime_ns))

@@ -8,6 +8,7 @@ are computed is in `extraction.extracting`; more than the memory holds are in `s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,7 @@ class Features:
         write_arrays(path, arrays, content)
 
     @staticmethod
-    def open(path: str | Path) -> "ShardedFeatures":
+    def open(path: str | PathLike[str]) -> "ShardedFeatures":
         """Open a directory that `ModelHandler.extract_to` wrote, to be read in parts; nothing in it is executed.
 
         Raises FileNotFoundError where there is no such directory, ValueError naming the shards that are missing in one

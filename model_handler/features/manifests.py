@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from model_handler.errors import CorruptFileError
+from model_handler.errors import CorruptFileError, FormatVersionError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_with_own_hash, with_own_hash
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import write_whole
@@ -78,8 +78,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         parts = parse_with_own_hash(read_file(path), str(path))
     except FileNotFoundError:
         return None
-    if parts.pop(_KIND, None) != _FORMAT or set(parts) != {field.name for field in fields(Manifest)}:
-        raise CorruptFileError(f"{path} is no manifest of shards of features that this version can read")
+    if _is_count(number := parts.pop(_KIND, None)) and number > _FORMAT:
+        raise FormatVersionError(f"{path} has format {number}, and this version reads up to {_FORMAT}: upgrade it")
+    if number != _FORMAT or set(parts) != {field.name for field in fields(Manifest)}:
+        raise CorruptFileError(f"{path} is no manifest of shards of features")
     try:
         return _checked(parts)
     except (KeyError, TypeError, ValueError) as error:
@@ -92,6 +94,11 @@ def _checked(parts: dict[str, Any]) -> Manifest:
         raise ValueError("its layers are no list of names")
     if not isinstance(parts["computed_by"], dict) or not _is_count(parts["rows_per_shard"]):
         raise ValueError("it does not say what computed the features")
+    if not all(parts[name] is None or _is_count(parts[name]) for name in ("n_rows", "n_shards")):
+        raise ValueError("its rows and shards have no numbers")
+    classes = parts["class_names"]
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise ValueError("its class names are no list of names")
     entries = None if shards is None else [_entry(shard) for shard in shards]
     if entries is not None and (not isinstance(widths, list) or len(widths) != len(names) or not entries):
         raise ValueError("its layers have no widths")

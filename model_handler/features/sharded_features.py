@@ -4,11 +4,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model_handler.data.batch import in_order
 from model_handler.errors import CorruptFileError, UnknownLayerError, first_few, nearest
 from model_handler.features.features import LABELS, Features
 from model_handler.features.manifests import MANIFEST, Manifest, ShardEntry, read_manifest
@@ -59,7 +61,7 @@ class ShardedFeatures:
     [3, 3, 3, 1]
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self._manifest = _whole_manifest(self.path)
         self._all_names = self._manifest.layer_names
@@ -91,11 +93,7 @@ class ShardedFeatures:
     @cached_property
     def labels(self) -> np.ndarray | None:
         """The labels, of shape (n_samples,), or None; read from all shards when first asked for."""
-        parts = [read_shard(self.path, entry, check=(LABELS,)).features.labels for entry in self._entries]
-        given = [part for part in parts if part is not None]
-        if given and len(given) < len(parts):
-            raise CorruptFileError(f"{self.path} is damaged: some of its shards have labels and others none")
-        return np.concatenate(given) if given else None
+        return _joined([read_shard(self.path, entry, check=(LABELS,)).features.labels for entry in self._entries])
 
     @cached_property
     def paths(self) -> list[str] | None:
@@ -120,14 +118,17 @@ class ShardedFeatures:
             raise TypeError(f"features are indexed by rows alone, got {rows!r}; use .select([name]) for layers")
         values = {name: np.empty((len(numbers), width), np.float32) for name, width in self.widths.items()}
         shards = np.searchsorted(self._ends, numbers, side="right")
-        for number in np.unique(shards).tolist():
+        order, labels = [], []
+        for number in np.unique(shards).tolist() or [0]:  # of no rows too the labels have a kind
             places = np.flatnonzero(shards == number)
             within = numbers[places] - (self._ends[number] - self._entries[number].n_rows)
             held = self._shard(number).features
             for name, array in values.items():
                 array[_simplest(places)] = held.values[name][_simplest(within)]
-        labels = self.labels
-        return Features(values, None if labels is None else labels[numbers], self.class_names)
+            order.append(places)
+            labels.append(None if held.labels is None else held.labels[within])
+        joined = _joined(labels)
+        return Features(values, None if joined is None else in_order(joined, order), self.class_names)
 
     def blocks(self, n_rows: int) -> Iterator[Features]:
         """Yield all rows in order, so many at a time; the last block may have fewer. Raises ValueError for none.
@@ -171,7 +172,7 @@ class ShardedFeatures:
         selected.layer_names = list(layer_names)
         return selected
 
-    def to_parquet(self, path: str | Path) -> None:
+    def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write one Parquet file: a column of lists of float32 for each layer, `label` and `path` where there are any.
 
         A shard at a time is in memory. A file that is there is replaced, once the new one is whole. Raises ImportError
@@ -183,7 +184,8 @@ class ShardedFeatures:
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{name}: {width}" for name, width in self.widths.items())
-        labels = "no labels" if self.labels is None else "with labels"
+        first = read_shard(self.path, self._entries[0], check=())  # of all, labels are only read when asked for
+        labels = "no labels" if first.features.labels is None else "with labels"
         return (
             f"ShardedFeatures({str(self.path)!r}: {len(self)} rows in {len(self._entries)} shards; {widths}; {labels})"
         )
@@ -256,7 +258,16 @@ def _whole_manifest(folder: Path) -> Manifest:
     return completed(folder, manifest)
 
 
+def _joined(labels: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return the labels of several shards as one array. Raises ValueError where they are of different kinds."""
+    given = [part for part in labels if part is not None]
+    kinds = {"none" if part is None else "text" if part.dtype.kind in "OU" else "numbers" for part in labels}
+    if len(kinds) > 1:
+        raise ValueError(f"shards have labels of several kinds, {sorted(kinds)}; make them all one kind in the data")
+    return np.concatenate(given) if given else None
+
+
 def _simplest(numbers: np.ndarray) -> Any:
     """Return a slice of the same rows where there is one, which is no copy more."""
-    in_a_row = numbers[-1] - numbers[0] == len(numbers) - 1 and bool((np.diff(numbers) == 1).all())
+    in_a_row = len(numbers) > 0 and numbers[-1] - numbers[0] == len(numbers) - 1 and bool((np.diff(numbers) == 1).all())
     return slice(int(numbers[0]), int(numbers[-1]) + 1) if in_a_row else numbers

@@ -207,6 +207,20 @@ class DomainRepurposer(UnlabelledScoring):
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.head_variances(features)
 
+    def _onnx_head(self) -> nn.Module | None:
+        return self.target_model_._onnx_head()
+
+    def _onnx_variance(self) -> nn.Module | None:
+        return self.target_model_._onnx_variance()
+
+    def _onnx_rows(self) -> nn.Module | None:
+        if type(self)._adapt_rows is not DomainRepurposer._adapt_rows:
+            raise NotImplementedError(
+                f"{type(self).__name__} cannot be exported: it must define _onnx_rows(self), which returns a torch "
+                "module that does as _adapt_rows, beside _onnx_head, which is that of its head"
+            )
+        return None
+
     def _head_state(self) -> dict[str, Any]:
         return {"learned": self.target_model_._learned_for_file()}
 

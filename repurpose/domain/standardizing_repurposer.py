@@ -3,10 +3,12 @@
 from typing import ClassVar
 
 import numpy as np
+from torch import nn
 
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
+from repurpose.domain.onnx_rows import StandardizedRows
 from repurpose.persistence.values.schema import Array, Maybe, Table
 
 __all__ = ["StandardizingRepurposer"]
@@ -37,6 +39,11 @@ class StandardizingRepurposer(DomainRepurposer):
 
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
         return self._in_units_of_target(matrix).astype(np.float32)
+
+    def _onnx_rows(self) -> nn.Module | None:
+        if type(self)._adapt_rows is not StandardizingRepurposer._adapt_rows:
+            return super()._onnx_rows()
+        return StandardizedRows(self.target_means_, self.target_deviations_)
 
     def _standardized(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of source and target, float64, each domain in its own units; those of the target are kept."""

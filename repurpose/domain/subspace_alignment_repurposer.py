@@ -13,6 +13,7 @@ from model_handler import Source
 from repurpose.domain.component_count import check_n_components, n_components_for, n_components_mistakes
 from repurpose.domain.distributions.standardization import covariance
 from repurpose.domain.domains import Domains
+from repurpose.domain.onnx_rows import StandardizedRows
 from repurpose.domain.standardizing_repurposer import StandardizingRepurposer
 from repurpose.persistence.values.schema import Array, Maybe, Table
 
@@ -91,6 +92,9 @@ class SubspaceAlignmentRepurposer(StandardizingRepurposer):
 
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
         return (self._in_units_of_target(matrix) @ self.target_axes_).astype(np.float32)
+
+    def _onnx_rows(self) -> nn.Module | None:
+        return StandardizedRows(self.target_means_, self.target_deviations_, self.target_axes_)
 
     @staticmethod
     def _most_components(domains: Domains) -> int:

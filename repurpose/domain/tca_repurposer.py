@@ -18,6 +18,7 @@ from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
+from repurpose.domain.onnx_rows import KernelComponents, StandardizedRows
 from repurpose.parameters import is_positive
 from repurpose.persistence.values.schema import Array, Maybe, Number, Table
 
@@ -117,6 +118,10 @@ class TcaRepurposer(DomainRepurposer):
             for part in in_blocks(matrix, len(known))
         ]
         return np.concatenate([np.empty((0, self.components_.shape[1])), *parts]).astype(np.float32)
+
+    def _onnx_rows(self) -> nn.Module | None:
+        pooled = StandardizedRows(self.pooled_means_, self.pooled_deviations_)
+        return KernelComponents(pooled, self.kernel_rows_, self.kernel_width_, self.components_)
 
     def _check_domains(self, domains: Domains) -> None:
         super()._check_domains(domains)

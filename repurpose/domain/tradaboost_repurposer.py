@@ -16,6 +16,7 @@ from model_handler import Features, Source
 from repurpose.data.labels import label_codes
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
+from repurpose.domain.onnx_rows import Votes
 from repurpose.domain.target_reference import KEPT_HERE, TARGET, train_head
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.parameters import is_whole
@@ -180,6 +181,14 @@ class TrAdaBoostRepurposer(DomainRepurposer):
 
     def _without_draws(self, data: object) -> str:
         return f"{type(self).__name__} has no posterior draws: its heads vote, and none of them answers alone"
+
+    def _onnx_head(self) -> nn.Module | None:
+        heads = [head._onnx_head() for head in self.target_model_.heads]
+        found = [head for head in heads if head is not None]
+        return Votes(found, self.target_model_.votes) if len(found) == len(heads) else None
+
+    def _onnx_variance(self) -> nn.Module | None:
+        return None
 
     def _head_state(self) -> dict[str, Any]:
         model = self.target_model_

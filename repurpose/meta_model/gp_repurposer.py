@@ -30,8 +30,8 @@ from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
-from repurpose.meta_model.gp.updating.following import follow_rows, is_due, why_due
-from repurpose.meta_model.gp.updating.held import evidence_per_row
+from repurpose.meta_model.gp.updating.evidence_drop import REFRESH_DUE, evidence_when_learned, is_refresh_due
+from repurpose.meta_model.gp.updating.following import follow_rows
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.onnx_heads.gaussian_process import GaussianProcesses, LatentVariance
 from repurpose.meta_model.sharded.blocks import TrainingBlocks
@@ -217,9 +217,8 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         self.n_inducing_ = None if n_points is None else len(points[0])
-        of_posterior = posterior.solve, posterior.weights, posterior.mean, targets
-        if (evidence := evidence_per_row(*of_posterior, sample_weight)) is not None:
-            self.evidence_per_row_ = evidence
+        for name, value in evidence_when_learned(posterior, targets, sample_weight).items():
+            setattr(self, name, value)
         return self._as_model(scaling, kernel, points, posterior)
 
     @on_cpu()
@@ -314,11 +313,11 @@ class GpRepurposer(MetaModelRepurposer):
 
     @property
     def refresh_due_(self) -> bool:
-        return is_due(vars(self))
+        return is_refresh_due(vars(self))
 
     def _notes_of_update(self, learned: Mapping[str, Any]) -> list[str]:
-        notes = super()._notes_of_update(learned)
-        return [*notes, why_due(learned)] if is_due(learned) and not self.refresh_due_ else notes
+        told = [REFRESH_DUE] if is_refresh_due(learned) and not self.refresh_due_ else []
+        return super()._notes_of_update(learned) + told
 
     _keeps_classes_without_rows = True
 

@@ -12,6 +12,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.serving.familiar_rows import FamiliarRows
+from repurpose.serving.guarded_repurposer import GuardedRepurposer
 from repurpose.serving.screening import Screenable
 from repurpose.uncertainty.checks import check_choice, check_coverage
 from repurpose.uncertainty.comparisons import METHODS, KnownLabels, ReferenceRows, Scorer
@@ -29,11 +30,14 @@ class AnsweringRows(Screenable, Protocol):
     class_names_: np.ndarray
     predict_label: Callable[..., np.ndarray]
     predict_probability: Callable[..., np.ndarray]
+    guard: Callable[..., GuardedRepurposer]
+    _reading: Callable[[], dict[str, Any]]
     _judged: Callable[[object], object]
     _features_for_head: Callable[[object], Features]
     _check_is_repurposed: Callable[[], None]
     _check_defines: Callable[[str, str], None]
     _checked_method: Callable[[str], str]
+    _method_to_export: str
     _scorers_with_unseen_rows: Callable[[str], Iterator[tuple[Scorer, ReferenceRows]]]
     _known_labels: Callable[[str], Iterable[KnownLabels]]
     _sets: Callable[..., PredictionSets]
@@ -50,7 +54,7 @@ class SetOptions:
     score : {"lac", "aps", "raps"}
         As in `predict_set`.
     method : str
-        As in `unfamiliarity_p_value`.
+        As in `unfamiliarity_p_value`; of networks trained end to end ``"auto"`` is ``"energy"``.
     """
 
     coverage: float | None = 0.9
@@ -97,6 +101,7 @@ class RowAnswers:
         options.check()
         self.repurposer = repurposer
         self.options = options
+        self.method = repurposer._method_to_export if options.method == "auto" else options.method
         self.cannot: dict[str, Exception] = {}
         self._has_probabilities = self._tried("probability", self._check_probabilities) is not None
         has_sets = options.coverage is not None
@@ -141,5 +146,5 @@ class RowAnswers:
         return list(self.repurposer._known_labels(self.options.score))
 
     def _familiar_rows(self) -> FamiliarRows:
-        method = self.repurposer._checked_method(self.options.method)
+        method = self.repurposer._checked_method(self.method)
         return FamiliarRows(self.repurposer._scorers_with_unseen_rows(method))

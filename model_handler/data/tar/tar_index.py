@@ -51,7 +51,7 @@ def _members(path: Path) -> Iterator[tuple[str, Place]]:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in iter(tar.next, None):
                 _refuse_unsafe(member, path)
-                tar.members = []  # or the whole index is kept a second time
+                tar.members = []  # type: ignore[attr-defined]  # or the whole index is kept a second time
                 if member.isfile() and not _is_hidden(member.name):
                     yield member.name, (member.offset_data, member.size)
             _refuse_cut(file, tar.offset, path)

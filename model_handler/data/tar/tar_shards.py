@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -167,7 +167,7 @@ class TarShards(Dataset):
             ) from error
 
 
-def names_tars(path: object) -> bool:
+def names_tars(path: object) -> TypeGuard[str | PathLike[str]]:
     """Tell whether a path, or a pattern of paths, is called as tar files are."""
     return isinstance(path, str | PathLike) and fspath(path).lower().endswith((".tar", ".tar.gz", ".tgz"))
 

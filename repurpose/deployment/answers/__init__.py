@@ -3,7 +3,7 @@
 Operations are standard ones that onnxruntime computes in double on any processor. Numbers are buffers, since one of
 Python's own would stand in the file as a float32.
 
-May import: uncertainty, model_handler.
+May import: uncertainty.
 """
 
 from repurpose.deployment.answers.building import answers_of

@@ -19,7 +19,9 @@ from repurpose.uncertainty.unfamiliarity import NearestRows
 __all__ = ["answers_of"]
 
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1, as in `UncertaintyMixin`
-_ROUNDING_FLOAT32 = 1e-6  # of scores that were computed in float32, as those of networks and nearest rows
+# How far apart rounding may bring equal scores, in units of their size: of labels, of rows, and of all that were
+# computed from numbers of float32.
+_OF_LABELS, _OF_ROWS, _OF_FLOAT32 = 1e-12, 1e-9, 1e-6
 _OF_HEAD = ("_onnx_head", "_predict_probability_from_features")
 _OF_VARIANCE = ("_onnx_variance", "_predict_variance_from_features")
 
@@ -50,6 +52,20 @@ def answers_of(
         Where the head, or what else its answers need, cannot be exported.
     ValueError
         For a coverage that there are too few rows to judge by for, and as `predict_set`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> from repurpose.deployment.answers import answers_of
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> repurposer = LrRepurposer(nn.Sequential(nn.Identity()), ["0"], c=1.0).repurpose((X, y))
+    >>> features = torch.from_numpy(X.astype("float32"))
+    >>> probabilities, label_index, in_set, p_value = answers_of(repurposer, coverage=0.9)(features)
+    >>> bool((label_index.numpy() == y).all()), in_set.shape
+    (True, torch.Size([30, 3]))
     """
     check_coverage(coverage)
     check_choice("score", score, SCORES)
@@ -59,8 +75,8 @@ def answers_of(
     head, rows = _exported(repurposer, *_OF_HEAD), repurposer._onnx_rows()
     calibration = vars(repurposer).get("calibration_")
     calibrated = None if calibration is None else Calibrated(calibration)
+    p_values = _p_values(repurposer, method, head)  # first: where source rows judge, it says what is missing
     sets = _Sets(repurposer, float(coverage), score).made(calibrated)
-    p_values = _p_values(repurposer, method, head)
     answers = CalibratedAnswers(
         head,
         sets,
@@ -101,18 +117,17 @@ class _Sets:
     def _reference_scores(self, judge: Head, rows: ReferenceRows) -> ReferenceScores:
         """Return the nonconformity of the true labels of rows that the judge did not see."""
         options = (self.repurposer._calibrated, self.score, self.rank_cost)
-        return _reference(score_true_labels(judge, rows, *options), rows)
+        scores = score_true_labels(judge, rows, *options)
+        return ReferenceScores(scores, rows.shares, _OF_FLOAT32 if scores.dtype == np.float32 else _OF_LABELS)
 
 
 def _p_values(repurposer: UncertaintyMixin, method: str, head: nn.Module) -> PValues:
     scorers = [*repurposer._scorers_with_unseen_rows(method)]
-    references = [_reference(scorer(rows.matrix), rows, is_rough=_is_rough(scorer, rows)) for scorer, rows in scorers]
+    references = [
+        ReferenceScores(scorer(rows.matrix), rows.shares, _OF_FLOAT32 if _is_rough(scorer, rows) else _OF_ROWS)
+        for scorer, rows in scorers
+    ]
     return PValues([_score_module(scorer, repurposer, head) for scorer, _ in scorers], references)
-
-
-def _reference(scores: np.ndarray, rows: ReferenceRows, *, is_rough: bool = False) -> ReferenceScores:
-    is_rough = is_rough or scores.dtype == np.float32
-    return ReferenceScores(scores, rows.shares, **({"rounding": _ROUNDING_FLOAT32} if is_rough else {}))
 
 
 def _is_rough(scorer: Scorer, rows: ReferenceRows) -> bool:

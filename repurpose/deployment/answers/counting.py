@@ -15,8 +15,6 @@ from repurpose.deployment.answers.tensors import double
 
 __all__ = ["CountsAtLeast", "ReferenceScores"]
 
-_ROUNDING = 1e-9  # of the size of the scores
-
 
 @dataclass(frozen=True, eq=False)
 class ReferenceScores:
@@ -28,12 +26,12 @@ class ReferenceScores:
     weights : ndarray of shape (n_reference,) or None
         What each counts; None where each counts once.
     rounding : float
-        How far equal scores may be apart, in units of their size.
+        How far apart rounding may bring equal scores, in units of their size.
     """
 
     scores: np.ndarray
     weights: np.ndarray | None = None
-    rounding: float = _ROUNDING
+    rounding: float = 0.0
 
     @property
     def total(self) -> float:
@@ -64,6 +62,11 @@ class ReferenceScores:
 
 class CountsAtLeast(nn.Module):
     """How many reference rows are at least as strange, by each judge: scores (n_judges, ...) to the same, float64."""
+
+    growing: Tensor
+    at_least: Tensor
+    starts: Tensor
+    scales: Tensor
 
     def __init__(self, references: Sequence[ReferenceScores]) -> None:
         super().__init__()

@@ -18,6 +18,12 @@ _SMALLEST = float(np.finfo(np.float64).tiny)  # as in `unfamiliarity.energy`
 class Whitening(nn.Module):
     """Rows centred, balanced and whitened: float64 (n_rows, n_features) to (n_rows, m)."""
 
+    center: Tensor
+    factors: Tensor
+    directions: Tensor
+    deviations: Tensor
+    rest: Tensor
+
     def __init__(self, fitted: unfamiliarity.Mahalanobis) -> None:
         super().__init__()
         gaussian = fitted.gaussian
@@ -42,6 +48,9 @@ class Whitening(nn.Module):
 class Mahalanobis(nn.Module):
     """Squared distance to the nearest class mean: float64 rows (n_rows, n_features) to (n_rows,)."""
 
+    white_means: Tensor
+    squares: Tensor
+
     def __init__(self, fitted: unfamiliarity.Mahalanobis) -> None:
         super().__init__()
         self.whiten = Whitening(fitted)
@@ -60,6 +69,10 @@ class Mahalanobis(nn.Module):
 
 class RelativeMahalanobis(nn.Module):
     """The same, less a share of the distance to the mean of all rows."""
+
+    directions: Tensor
+    explained: Tensor
+    overall_weight: Tensor
 
     def __init__(self, fitted: unfamiliarity.RelativeMahalanobis) -> None:
         super().__init__()
@@ -95,6 +108,8 @@ class NormOne(nn.Module):
 class MixedMahalanobis(nn.Module):
     """Relative Mahalanobis distance of rows whose layers have norm 1, and some of that of the rows as they are."""
 
+    weight_of_rows: Tensor
+
     def __init__(self, fitted: unfamiliarity.MixedMahalanobis) -> None:
         super().__init__()
         self.with_norm_one = NormOne(fitted.indices_per_layer)
@@ -109,6 +124,9 @@ class MixedMahalanobis(nn.Module):
 
 class NearestRows(nn.Module):
     """Distance to the nearest training row, each layer of norm 1 in every row."""
+
+    rows: Tensor
+    squares: Tensor
 
     def __init__(self, fitted: unfamiliarity.NearestRows) -> None:
         super().__init__()
@@ -126,6 +144,8 @@ class NearestRows(nn.Module):
 
 class Energy(nn.Module):
     """The mean logarithm of the head's probabilities: (n_rows, n_classes), before calibration, to (n_rows,)."""
+
+    smallest: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ class PValues(nn.Module):
         The scores by each of them of rows that it did not see.
     """
 
+    n_rows: Tensor
+
     def __init__(self, judges: Sequence[nn.Module], references: Sequence[ReferenceScores]) -> None:
         super().__init__()
         self.judges, self.counts = nn.ModuleList(judges), CountsAtLeast(references)
@@ -43,6 +45,8 @@ class PValues(nn.Module):
 class SetsByFolds(nn.Module):
     """Labels are in a set while their p-values by the heads of folds are large enough: cross-conformal sets."""
 
+    share_left_out: Tensor
+
     def __init__(self, p_values: PValues, share_left_out: float) -> None:
         super().__init__()
         self.p_values = p_values
@@ -59,6 +63,8 @@ class SetsByFolds(nn.Module):
 
 class SetsByThreshold(nn.Module):
     """Labels are in a set up to a nonconformity: split conformal sets, of one head."""
+
+    largest: Tensor
 
     def __init__(self, nonconformity: Nonconformity, reference: ReferenceScores, share_left_out: float) -> None:
         super().__init__()

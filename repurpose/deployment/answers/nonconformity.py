@@ -15,6 +15,10 @@ _SMALLEST = float(np.finfo(np.float64).eps)  # in place of a probability of 0, a
 class Calibrated(nn.Module):
     """Probabilities as a `Calibration` has them: (n_rows, n_classes) to the same, float64."""
 
+    factors: Tensor
+    offsets: Tensor
+    smallest: Tensor
+
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
         self.register_buffer("factors", double(calibration.factors))
@@ -33,6 +37,8 @@ class Nonconformity(nn.Module):
     Probabilities of float32 are added up in float32, as there.
     """
 
+    costs: Tensor
+
     def __init__(self, score: str, rank_cost: tuple[int, float], n_classes: int) -> None:
         super().__init__()
         self.score = score
@@ -44,6 +50,9 @@ class Nonconformity(nn.Module):
         """Score the labels of rows by their probabilities."""
         if self.score == "lac":
             return (1 - probabilities).double()
-        falling, likeliest_first = probabilities.sort(dim=1, descending=True, stable=True)
+        if torch.compiler.is_exporting():  # ONNX's sort is stable, and the exporter knows none that says so
+            falling, likeliest_first = torch.sort(probabilities, dim=1, descending=True)
+        else:
+            falling, likeliest_first = torch.sort(probabilities, dim=1, descending=True, stable=True)
         by_rank = (falling.cumsum(dim=1) - falling / 2).double() + self.costs
         return torch.zeros_like(by_rank).scatter(1, likeliest_first, by_rank)

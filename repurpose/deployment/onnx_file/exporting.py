@@ -58,7 +58,8 @@ def export_onnx(
     head = compared(run_head(model, library.features), library, answers, within=HEAD, what="on equal features")
     whole = compared(run_file(model, inputs.arrays), library, answers, within=END_TO_END, what="on equal inputs")
     del model.graph.output[len(OUTPUTS) :]  # the features, which were compared
-    add_metadata(model, _metadata(repurposer, inputs, answers, model))
+    metadata = _metadata(repurposer, inputs, answers, model)
+    add_metadata(model, metadata)
     files = save_onnx(model, target)
     return ParityReport(
         len(library.features),
@@ -71,6 +72,7 @@ def export_onnx(
         whole.other_sets,
         whole.other_p_values,
         whole.n_close,
+        metadata,
     )
 
 

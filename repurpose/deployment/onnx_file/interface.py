@@ -18,7 +18,7 @@ __all__ = ["OnnxFileMixin"]
 class OnnxFileMixin:
     """`export_onnx`, and what it asks of subclasses."""
 
-    source_model: nn.Module | Source | str
+    source_model: Any
     classes_: np.ndarray
     class_names_: np.ndarray
     predict_label: Callable[..., np.ndarray]
@@ -62,7 +62,8 @@ class OnnxFileMixin:
         coverage : float, default=0.9
             Of the sets, as in `predict_set`; a file has one.
         check_data : as in `predict_label`, optional
-            Rows to compare on, at most 1,000; by default those of `remember_answers`. They show what one row is, too.
+            Rows to compare on, at most 1,000; by default those of `remember_answers`. They show what the file takes:
+            for images as photographs, bytes; for images as tensors that were preprocessed, such tensors.
         score : {"lac", "aps", "raps"}, default="lac"
         method : str, default="auto"
             Of `unfamiliarity_p_value`; of networks trained end to end ``"auto"`` is ``"energy"``.
@@ -95,7 +96,8 @@ class OnnxFileMixin:
         >>> from repurpose import LrRepurposer
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> LrRepurposer(network, c=1.0).repurpose((X, y)).export_onnx("model.onnx", check_data=X).files
+        >>> repurposer = LrRepurposer(network, c=1.0).repurpose((X[:20], y[:20])).conformalize(X[20:], y[20:])
+        >>> repurposer.export_onnx("model.onnx", coverage=0.8, check_data=X[:5]).files
         ('model.onnx',)
         """
         from repurpose.deployment.onnx_file.exporting import export_onnx

@@ -1,6 +1,7 @@
 """`ParityReport`: how far the answers of a file are from those of the Repurposer that it was made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 __all__ = ["CLOSE", "END_TO_END", "HEAD", "FileDiffersError", "ParityReport"]
 
@@ -31,6 +32,8 @@ class ParityReport:
         1e-5 of where the answer changes, labels within 1e-4.
     n_close : int
         How many rows lie that close to a reference score, and so might have differed.
+    metadata : dict of str to str
+        What the file says of itself, for programs that cannot read it there.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class ParityReport:
     other_sets: tuple[int, ...]
     other_p_values: tuple[int, ...]
     n_close: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         others = (self.other_labels, self.other_sets, self.other_p_values)

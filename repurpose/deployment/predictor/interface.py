@@ -54,7 +54,7 @@ class PredictorMixin:
             For rows that cannot be read, hold NaN or infinite values, or are not shaped as in training: ``"null"``
             gives None and NaN for them, and the reason in a further column, `error`.
         score, method : str
-            As in `predict_set` and `unfamiliarity_p_value`.
+            As in `predict_set` and `unfamiliarity_p_value`; of networks trained end to end ``"auto"`` is ``"energy"``.
         path : str or path, optional
             Where to save it, for all processes to read, such as a directory that machines share. Without, every copy
             holds the file of `save_repurposer`, and a network that was given as a module.
@@ -94,6 +94,7 @@ class PredictorMixin:
         default = [*DEFAULT, *(["error"] if on_error == "null" else [])]
         if coverage is None:
             default.remove("set")
+            cannot["set"] = ValueError("coverage is None")
         named = named_answers(columns, cannot, default)
         if left_out := [answer for answer in default if answer in cannot and answer not in (columns or {})]:
             warn_user(

@@ -48,7 +48,7 @@ class ModelService:
     ) -> "ModelService":
         """Prepare all that does not depend on a request. Raises ValueError for a model whose inputs have parts."""
         answers = RowAnswers(repurposer, options)
-        guarded: GuardedRepurposer = repurposer.guard(min_confidence, max_unfamiliarity, method=options.method)
+        guarded = repurposer.guard(min_confidence, max_unfamiliarity, method=answers.method)
         transform = repurposer._reading()["transform"]
         kind = "texts" if reads_text(transform) else "numbers" if transform is None else "images"
         if kind != "texts" and not isinstance(guarded.schema, InputSchema | None):

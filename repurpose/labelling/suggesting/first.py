@@ -10,7 +10,7 @@ from model_handler.network.ambient_modes import on_cpu
 from repurpose.data.feature_rows import check_rows
 from repurpose.labelling.suggesting.checks import check_fits
 from repurpose.labelling.suggesting.clusters import cluster, directions, scaling_of
-from repurpose.labelling.suggesting.typiclust import TypicalRows, typiclust
+from repurpose.labelling.suggesting.typiclust import RowsOfClusters, typiclust
 from repurpose.seeding import RandomState
 from repurpose.selection.results.tables import as_table
 from repurpose.uncertainty.checks import check_choice
@@ -30,7 +30,7 @@ def suggest_first(
     """Suggest the rows to label before any label is known: one of each of `n` clusters, from the largest to the least.
 
     Rows are compared as a `GpRepurposer` does: centred, and of norm 1 layer by layer. k-means divides them into `n`
-    clusters; of rows with fewer different ones, equal rows follow.
+    clusters, or one for each different row.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def suggest_first(
         How many rows to suggest.
     method : str, default="typicality"
         Which row of a cluster: ``"typicality"`` takes the one with the most close neighbours, as TypiClust does
-        (Hacohen et al. 2022, arXiv:2202.02794); ``"medoids"`` the one nearest to the mean.
+        (Hacohen et al. 2022, arXiv:2202.02794): of at most 500 clusters, which take turns where more rows are wanted,
+        those of fewer than 5 rows only when the others have no more. ``"medoids"`` takes the one nearest to the mean.
     random_state : int, RandomState instance or None, default=0
         Where k-means starts.
 
@@ -48,7 +49,8 @@ def suggest_first(
     -------
     DataFrame, or ResultTable without pandas
         `position` of each row in the pool, its `score`, and the `cluster_size`. The score is the inverse of the mean
-        distance to the nearest 20 rows of the cluster, or the share of the rows that are in the cluster.
+        distance to the nearest 20 rows of the cluster not chosen before (half of them where that is fewer), or the
+        share of all rows that are in the cluster.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def suggest_first(
     )
 
 
-def _medoids(rows: np.ndarray, n: int, random_state: np.random.RandomState) -> TypicalRows:
+def _medoids(rows: np.ndarray, n: int, random_state: np.random.RandomState) -> RowsOfClusters:
     """Choose the medoid of each of `n` clusters, the largest first; of fewer different rows, equal ones follow."""
     clusters = cluster(rows, n, random_state)
     sizes = np.bincount(clusters.of_row)
@@ -86,4 +88,4 @@ def _medoids(rows: np.ndarray, n: int, random_state: np.random.RandomState) -> T
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
     chosen = np.concatenate([chosen, rest])[:n]
     of_chosen = sizes[clusters.of_row[chosen]]
-    return TypicalRows(chosen, of_chosen / len(rows), of_chosen)
+    return RowsOfClusters(chosen, of_chosen / len(rows), of_chosen)

@@ -33,6 +33,7 @@ _OF_GP = ("doubt", "epig", "variance")
 _MOST_CANDIDATES, _MOST_TARGETS = 500, 200
 _MOST_FOR_VARIANCE, _MOST_TO_BE_SURE_OF = 1500, 400  # there are no classes to go through
 _MOST_FOR_TYPICALITY = 10_000  # rows in k-means
+_MOST_EXPECTED_OF = 300  # labels: what they teach together takes the cube of their number
 
 
 Chosen: TypeAlias = tuple[np.ndarray, list[float]]  # positions in the pool, in the order of choice, and their scores
@@ -128,7 +129,7 @@ def _expectations(
 ) -> dict[str, float]:
     """Say by how much the labels should lower the log loss over the rows that are left, and to what it falls."""
     left = np.flatnonzero(~np.isin(judged.rows, chosen))
-    if len(left) == 0:
+    if len(left) == 0 or len(chosen) > _MOST_EXPECTED_OF:
         return {}
     latent = _latent(repurposer, features, chosen, judged.rows[rng.permutation(left)[:_MOST_TARGETS]])
     drop = expected_drop(_model_of(repurposer), latent, _targets_of(repurposer), len(chosen), rng)

@@ -4,7 +4,8 @@ k-means makes as many clusters as there will be labels, at most 500. Clusters of
 their rows may be outliers; of the others those with the fewest labels come first, and of equally many the largest. Each
 gives its most typical row, and where more are wanted than there are clusters, they are gone through again. The
 typicality of a row is the inverse of its mean distance to its nearest 20 neighbours among the rows of its cluster that
-have no label and are not chosen, half of them where that is fewer (the paper says all, the authors' code half).
+have no label and are not chosen; as in the authors' code to half of them, where that is fewer. (That code takes squares
+of distances, and leaves out clusters of 5 rows too.)
 """
 
 from collections.abc import Iterator
@@ -14,14 +15,14 @@ import numpy as np
 
 from repurpose.labelling.suggesting.clusters import cluster
 
-__all__ = ["TypicalRows", "typicality", "typiclust"]
+__all__ = ["RowsOfClusters", "typicality", "typiclust"]
 
 _NEIGHBOURS, _MOST_CLUSTERS, _LEAST_ROWS = 20, 500, 5  # as in the paper
 
 
 @dataclass(frozen=True, eq=False)
-class TypicalRows:
-    """The rows that were chosen, in order, their typicality, and the sizes of their clusters, each (n,)."""
+class RowsOfClusters:
+    """The rows that were chosen of clusters, in order, their scores, and the sizes of their clusters, each (n,)."""
 
     rows: np.ndarray
     scores: np.ndarray
@@ -30,7 +31,7 @@ class TypicalRows:
 
 def typiclust(
     rows: np.ndarray, n: int, random_state: np.random.RandomState, labelled: np.ndarray | None = None
-) -> TypicalRows:
+) -> RowsOfClusters:
     """Choose `n` of the rows (n_rows, width), none of them `labelled`, a mask (n_rows,).
 
     Where no cluster has 5 rows, as in a small pool, none is left out.
@@ -51,7 +52,7 @@ def typiclust(
         free[number] = np.delete(free[number], best)
         if len(chosen) == n:
             break
-    return TypicalRows(np.array(chosen), np.array(scores), sizes[of_row[chosen]])
+    return RowsOfClusters(np.array(chosen), np.array(scores), sizes[of_row[chosen]])
 
 
 def _turns(in_turn: np.ndarray, sizes: np.ndarray, n_free: list[int]) -> Iterator[int]:

@@ -64,7 +64,7 @@ def learned_of_change(repurposer: "UpdatingMixin", change: Change) -> tuple[dict
 
 def _seen_by_head(repurposer: "UpdatingMixin", change: Change, before: np.ndarray, now: np.ndarray) -> ChangedRows:
     """Return the change for a head that knew the rows numbered `before` and is to know those numbered `now`."""
-    known, seen = repurposer.training_rows()[before], change.rows[now]
+    known, seen = _numbered(repurposer.training_rows(), before), _numbered(change.rows, now)
     place = np.full(len(repurposer.training_codes_) + 1, -1)  # the last one stands for new rows, whose number is -1
     place[before] = np.arange(len(before))
     layers = Features(repurposer._training_layers(change.rows))
@@ -79,6 +79,11 @@ def _seen_by_head(repurposer: "UpdatingMixin", change: Change, before: np.ndarra
         change.new_code,
         layers.indices_per_layer,
     )
+
+
+def _numbered(rows: ReferenceRows, numbers: np.ndarray) -> ReferenceRows:
+    """Return the rows of these rising numbers; without a copy where these are all."""
+    return rows if len(numbers) == len(rows) else rows[numbers]
 
 
 def _learned_by_folds(repurposer: "UpdatingMixin", change: Change) -> dict[str, Any]:

@@ -12,6 +12,7 @@ counts w times, its noise is a w-th part: I/d becomes diag(w)/d, and the rest st
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +24,9 @@ from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.persistence.values.parts import storable
 from repurpose.persistence.values.schema import Array, Number, Table, Whole
 
-__all__ = ["ExactSolve", "large", "solve"]
+__all__ = ["ClassBatch", "ExactSolve", "class_batches", "large", "solve"]
+
+_SMALLEST = 0.7  # of the largest class of a batch, to whose size others are filled up: time is its third power
 
 
 @storable
@@ -70,24 +73,21 @@ class ExactSolve:
 
     def of_ones_and_own(self) -> tuple[Tensor, Tensor]:
         """Compute A_c^-1 v for two v of each class, 1 for all examples and 1 for its own: (n, n_classes) each."""
-        sums = self.P.sum(1)
-        of_ones, of_own = sums[:, None].repeat(1, self.n_classes), torch.zeros(len(sums), self.n_classes).double()
+        sums, spread = self.P.sum(1), torch.zeros(self.n_classes, 2, len(self.P)).double()
         for c, rows in self.members():
-            M = self.of_class(rows)
-            y = torch.stack([M @ sums[rows], 1 + M @ self.P[rows, rows].sum(1)])
-            spread = y @ self.P[rows]
-            of_ones[:, c] += spread[0]
-            of_own[:, c] = spread[1]
-        return of_ones, of_own
+            vectors = torch.stack([sums[rows], self.P[rows, rows].sum(1)]) @ self.of_class(rows)
+            vectors[1] += 1
+            torch.mm(vectors, self.P[rows], out=spread[c])
+        return spread[:, 0].T + sums[:, None], spread[:, 1].T
 
     def quadratic_forms(self, vectors: Tensor) -> Tensor:
         """Compute k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""
         spread = vectors @ self.P
         found = torch.einsum("ij,ij->i", spread, vectors)[:, None].repeat(1, self.n_classes)
-        for classes, members in members_by_size(self.sizes):
-            of_classes = spread[:, members].transpose(0, 1)
-            M = self.inner[members, : members.shape[1]]
-            found[:, classes] += torch.bmm(of_classes, M).mul_(of_classes).sum(2).T
+        for batch in self.batches:
+            of_classes = spread[:, batch.rows].transpose(0, 1)
+            M = batch.blocks_in(self.inner)
+            found[:, batch.classes] += torch.bmm(of_classes, M).mul_(of_classes).sum(2).T
         return found
 
     def with_columns(self) -> SharedSolve:
@@ -106,17 +106,18 @@ class ExactSolve:
 
     def _columns(self, spread: Tensor) -> Tensor:
         found = large(*spread.shape)
-        for _, members in members_by_size(self.sizes):
-            roots = torch.linalg.cholesky(self.inner[members, : members.shape[1]])
-            found[:, members] = torch.bmm(spread[:, members].transpose(0, 1), roots).transpose(0, 1)
+        for batch in self.batches:
+            roots = torch.linalg.cholesky(batch.blocks_in(self.inner, fill=1.0))
+            columns = torch.bmm(spread[:, batch.rows].transpose(0, 1), roots).transpose(0, 1)
+            found[:, batch.rows[batch.is_row]] = columns[:, batch.is_row]
         return found
 
     def sum(self) -> Tensor:
         """Return the sum of the A_c^-1 over the classes: (n, n)."""
         spread = large(*self.P.shape)
-        for _, members in members_by_size(self.sizes):
-            of_classes = torch.bmm(self.inner[members, : members.shape[1]], self.P[members])
-            spread[members.flatten()] = of_classes.flatten(0, 1)
+        for batch in self.batches:
+            of_classes = torch.bmm(batch.blocks_in(self.inner), self.P[batch.rows])
+            spread[batch.rows[batch.is_row]] = of_classes[batch.is_row]
         return torch.addmm(self.P, self.P, spread, beta=self.n_classes)
 
     def of_class(self, rows: slice) -> Tensor:
@@ -125,15 +126,21 @@ class ExactSolve:
 
     def members(self) -> Iterator[tuple[int, slice]]:
         """Yield each class that has rows, with these."""
-        ends = self.sizes.cumsum(0).tolist()
-        for c, (start, end) in enumerate(zip([0, *ends], ends)):
-            if end > start:
-                yield c, slice(start, end)
+        start = 0
+        for c, size in enumerate(self.sizes):
+            if size:
+                yield c, slice(start, start + size)
+            start += size
 
     @property
-    def sizes(self) -> Tensor:
-        """How many rows each class has: int64 (n_classes,)."""
-        return torch.bincount(self.class_of_row, minlength=self.n_classes)
+    def sizes(self) -> tuple[int, ...]:
+        """How many rows each class has."""
+        return tuple(torch.bincount(self.class_of_row, minlength=self.n_classes).tolist())
+
+    @property
+    def batches(self) -> "Sequence[ClassBatch]":
+        """All classes that have rows."""
+        return class_batches(self.sizes)
 
     @property
     def own_columns(self) -> Tensor:
@@ -158,27 +165,70 @@ def solve(
     factor = cholesky(kernel, other if repeats is None else other / repeats)
     P = torch.cholesky_inverse(factor)
     log_determinant = 2 * float(factor.diagonal().log().sum())
-    inner, inner_determinants = torch.zeros(len(P), max(class_sizes), dtype=P.dtype), torch.zeros(len(sizes)).double()
-    class_of_row = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    inner, inner_determinants = torch.zeros(len(P), max(class_sizes)).double(), torch.zeros(len(sizes)).double()
     noise = torch.full((len(P),), difference, dtype=P.dtype) if repeats is None else difference / repeats
-    for classes, members in members_by_size(sizes):
-        blocks = P[members[:, :, None], members[:, None, :]].neg_()
-        blocks.diagonal(dim1=1, dim2=2).add_(1 / noise[members])
-        blocks = torch.linalg.cholesky(blocks)
-        inner[members, : members.shape[1]] = torch.cholesky_inverse(blocks)
+    for batch in class_batches(tuple(class_sizes)):
+        factors = torch.linalg.cholesky(batch.diagonal_less(1 / noise, P))
+        inner[batch.rows[batch.is_row], : factors.shape[1]] = torch.cholesky_inverse(factors)[batch.is_row]
         # log|I - d P_cc| = log|I/d - P_cc| + n_c log d
-        diagonals = 2 * blocks.diagonal(dim1=1, dim2=2).log() + noise[members].log()
-        inner_determinants[classes] = diagonals.sum(1)
+        diagonals = 2 * factors.diagonal(dim1=1, dim2=2).log() + batch.is_row * noise[batch.rows].log()
+        inner_determinants[batch.classes] = diagonals.sum(1)
+    class_of_row = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     return ExactSolve(P, inner, class_of_row, len(sizes), log_determinant, log_determinant + inner_determinants)
 
 
-def members_by_size(class_sizes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the classes of each size but 0, with their rows (n_such_classes, size): many small ones go at once."""
-    starts = class_sizes.cumsum(0) - class_sizes
-    for size in class_sizes.unique().tolist():
-        if size:
-            classes = torch.nonzero(class_sizes == size).flatten()
-            yield classes, starts[classes, None] + torch.arange(size)
+@dataclass(frozen=True, eq=False)
+class ClassBatch:
+    """Some classes of about one size, which are computed together, and their rows, where rows are sorted by class.
+
+    Attributes
+    ----------
+    classes : int64 tensor of shape (n_batch,)
+    rows : int64 tensor of shape (n_batch, width)
+        The rows of each class; behind them any others, which stand for nothing.
+    is_row : bool tensor of shape (n_batch, width)
+        Which are rows of the class.
+    """
+
+    classes: Tensor
+    rows: Tensor
+    is_row: Tensor
+
+    def diagonal_less(self, diagonal: Tensor, matrix: Tensor) -> Tensor:
+        """Return a diagonal matrix less another, (n,) and (n, n), between the rows of each class.
+
+        (n_batch, width, width), with the unit matrix in what is filled up.
+        """
+        blocks = matrix[self.rows[:, :, None], self.rows[:, None, :]].neg_()
+        blocks *= self.is_row[:, :, None] & self.is_row[:, None, :]
+        blocks.diagonal(dim1=1, dim2=2).add_(torch.where(self.is_row, diagonal[self.rows], 1.0))
+        return blocks
+
+    def blocks_in(self, inner: Tensor, fill: float = 0.0) -> Tensor:
+        """Return the blocks that the rows of `inner` (n, at least width) begin with, where zeros are behind each.
+
+        (n_batch, width, width), with `fill` on the diagonal of what is filled up.
+        """
+        blocks = inner[self.rows, : self.rows.shape[1]] * self.is_row[:, :, None]
+        if fill:
+            blocks.diagonal(dim1=1, dim2=2).add_(torch.where(self.is_row, 0.0, fill))
+        return blocks
+
+
+@lru_cache(maxsize=16)
+def class_batches(sizes: tuple[int, ...]) -> Sequence[ClassBatch]:
+    """Return all classes that have rows in batches, for classes of these sizes."""
+    of_class = torch.as_tensor(sizes)
+    starts, batches = of_class.cumsum(0) - of_class, []
+    left = [c for c in torch.argsort(of_class, descending=True, stable=True).tolist() if sizes[c]]
+    while left:
+        width = sizes[left[0]]
+        classes = torch.tensor([c for c in left if sizes[c] >= _SMALLEST * width])
+        left = left[len(classes) :]
+        places = torch.arange(width)
+        is_row = places < of_class[classes, None]
+        batches.append(ClassBatch(classes, torch.where(is_row, starts[classes, None] + places, 0), is_row))
+    return batches
 
 
 def large(*shape: int) -> Tensor:

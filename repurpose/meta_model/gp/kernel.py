@@ -36,7 +36,7 @@ class Products:
         inner, squares = [], []
         for x, z in zip(rows, others):
             product = x @ z.T
-            square = (x.square().sum(1, keepdim=True) + z.square().sum(1)).sub_(product, alpha=2).clamp_min_(0)
+            square = (_square_norms(x)[:, None] + _square_norms(z)).sub_(product, alpha=2).clamp_min_(0)
             # Rounding would leave rows at a small distance from themselves, where a short lengthscale sees it.
             if x is z:
                 square.fill_diagonal_(0)
@@ -101,7 +101,7 @@ class LayerKernels:
 
     def diagonal(self, rows: Sequence[Tensor]) -> Tensor:
         """Return the kernel of each row with itself: (n,)."""
-        squares = (b * x.square().sum(1) for b, x in zip(self.linear, rows))
+        squares = (b * _square_norms(x) for b, x in zip(self.linear, rows))
         return sum(squares, torch.full((len(rows[0]),), float(self.radial.sum()), dtype=torch.float64))
 
     def gradient(self, products: Products, by_entry: Tensor) -> np.ndarray:
@@ -114,6 +114,10 @@ class LayerKernels:
             lengthscale.append(a / s**2 * float(torch.dot(bell.view(-1), square.view(-1))))
             linear.append(b * float(torch.dot(by_entry.view(-1), inner.view(-1))))
         return np.array(radial + lengthscale + linear)
+
+
+def _square_norms(rows: Tensor) -> Tensor:
+    return torch.einsum("ij,ij->i", rows, rows)  # without a copy of the rows
 
 
 def _median_of_pairs(square: Tensor, repeats: Tensor | None) -> float:

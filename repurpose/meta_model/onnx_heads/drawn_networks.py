@@ -14,6 +14,12 @@ _MIN_PROBABILITY = 1e-15  # as in `BnnModel`
 class DrawnNetworks(nn.Module):
     """Maps features to the probabilities of `BnnModel`, by the same draws."""
 
+    center: Tensor
+    factor: Tensor
+    components: Tensor
+    intercepts: Tensor
+    least: Tensor
+
     def __init__(self, model: BnnModel) -> None:
         super().__init__()
         rows = model.rows

@@ -34,6 +34,14 @@ class LayerKernel(nn.Module):
     points : float64 tensor of shape (n_points, width)
     """
 
+    center: Tensor
+    norm: Tensor
+    radial: Tensor
+    rate: Tensor
+    linear: Tensor
+    points: Tensor
+    squares: Tensor
+
     def __init__(
         self,
         columns: slice,
@@ -70,6 +78,12 @@ class LayerKernel(nn.Module):
 
 class GaussianProcesses(nn.Module):
     """Maps features to the probabilities of `GpModel`, whose kernel must be ours."""
+
+    mean: Tensor
+    temperature: Tensor
+    variance_factor: Tensor
+    weights: Tensor
+    mean_inverse: Tensor
 
     def __init__(self, model: GpModel) -> None:
         super().__init__()

@@ -25,6 +25,15 @@ class KernelMachine(nn.Module):
     sharpness : float
     """
 
+    center: Tensor
+    factor: Tensor
+    vectors: Tensor
+    squares: Tensor
+    weights: Tensor
+    offsets: Tensor
+    gamma: Tensor
+    sharpness: Tensor
+
     def __init__(
         self,
         center: np.ndarray,

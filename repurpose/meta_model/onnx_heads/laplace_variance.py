@@ -26,6 +26,14 @@ class LaplaceVariance(nn.Module):
         What the sum is multiplied by, and what the squared norm outside counts in it.
     """
 
+    center: Tensor
+    factor: Tensor
+    vectors: Tensor
+    rates: Tensor
+    share: Tensor
+    outside: Tensor
+    row_space: Tensor | None
+
     def __init__(
         self,
         center: np.ndarray,
@@ -38,9 +46,10 @@ class LaplaceVariance(nn.Module):
         outside: float,
     ) -> None:
         super().__init__()
-        given = {"center": center, "factor": factor, "vectors": vectors, "rates": rates}
-        for name, values in {**given, "share": share, "outside": outside}.items():
+        for name, values in {"center": center, "factor": factor, "vectors": vectors, "rates": rates}.items():
             self.register_buffer(name, double(values))
+        self.register_buffer("share", double(share))
+        self.register_buffer("outside", double(outside))
         self.register_buffer("row_space", None if row_space is None else double(row_space))
 
     def forward(self, features: Tensor) -> Tensor:

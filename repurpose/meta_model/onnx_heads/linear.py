@@ -19,6 +19,9 @@ class LinearHead(nn.Module):
     intercepts : ndarray of shape (n_classes,)
     """
 
+    coefficients: Tensor
+    intercepts: Tensor
+
     def __init__(self, coefficients: np.ndarray, intercepts: np.ndarray) -> None:
         super().__init__()
         self.register_buffer("coefficients", double(coefficients.T))

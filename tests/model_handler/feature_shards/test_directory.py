@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from model_handler import CorruptFileError
+from model_handler import CorruptFileError, FormatVersionError
 from model_handler.feature_shards.directory import ShardDirectory
 from model_handler.features.manifests import MANIFEST, Manifest
+from model_handler.files.canonical_json import with_own_hash
 
 WANTED = Manifest(["1"], 4, 10, 3, None, {"data": "x", "layers": ["1"]})
 
@@ -36,3 +37,9 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
         (tmp_path / "s" / MANIFEST).write_text(damaged)
         with pytest.raises(CorruptFileError, match=r"manifest.json"):
             ShardDirectory(tmp_path / "s", WANTED)
+
+
+def test_a_later_format_is_told(tmp_path: Path) -> None:
+    tmp_path.joinpath(MANIFEST).write_text(with_own_hash({"feature_shards": 2}))
+    with pytest.raises(FormatVersionError, match="has format 2, and this version reads up to 1"):
+        ShardDirectory(tmp_path, WANTED)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from model_handler import CorruptFileError, Features, ModelHandler, ShardedFeatures, UnknownLayerError
 from model_handler.features import sharded_features
@@ -136,6 +137,22 @@ def test_what_is_no_directory_of_features_is_refused(whole: tuple[Features, Path
         Features.open(tmp_path)
     with pytest.raises(NotADirectoryError, match=r"Features.load reads files"):
         Features.open(next(whole[1].glob("shard-*")))
+
+
+def test_labels_of_several_kinds_are_refused(tmp_path: Path) -> None:
+    class Mixed(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, row: int) -> tuple[torch.Tensor, object]:
+            return X[row], row if row < 2 else "text"
+
+    handler = ModelHandler(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), batch_size=2, verbose=False)
+    shards = handler.extract_to(tmp_path / "s", Mixed(), ["1"], rows_per_shard=2)
+    assert shards is not None
+    for read in (shards.load, lambda: shards.labels):
+        with pytest.raises(ValueError, match=r"labels of several kinds, \['numbers', 'text'\]"):
+            read()
 
 
 def test_parquet_has_a_row_for_each(whole: tuple[Features, Path], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def conformal(repurposer: Any) -> Any:
         (lambda: conformal(lr().repurpose((X, Y))), SetOptions(0.8, "aps", "knn")),
         (lambda: lr().repurpose((X, Y)).calibrate(*blobs(50, seed=4)), SetOptions(0.7, "raps")),
         (lambda: GpRepurposer(identity_network(), ["0"], random_state=0).repurpose((X, Y)), SetOptions(0.8)),
-        (lambda: conformal(fine_tuned()), SetOptions(0.8, method="energy")),
+        (lambda: conformal(fine_tuned()), SetOptions(0.8)),
     ],
 )
 def test_they_are_those_of_the_library(make: Any, options: SetOptions) -> None:
@@ -42,7 +42,8 @@ def test_they_are_those_of_the_library(make: Any, options: SetOptions) -> None:
     assert np.array_equal(found.probabilities, repurposer.predict_probability(NEW))
     expected = repurposer.predict_set(NEW, options.coverage, options.score)
     assert np.array_equal(found.sets.members, expected.members)
-    assert np.array_equal(found.p_values, repurposer.unfamiliarity_p_value(NEW, options.method))
+    assert np.array_equal(found.p_values, repurposer.unfamiliarity_p_value(NEW, answers.method))
+    assert answers.method == ("energy" if isinstance(repurposer, NeuralNetworkFineTuneRepurposer) else options.method)
 
 
 def test_groups_count_as_one_row_here_too() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from repurpose.meta_model.gp.exact_solve import ExactSolve, large
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["add_rows", "remove_rows", "residual"]
+__all__ = ["add_rows", "remove_rows", "residual", "runs"]
 
 
 def add_rows(
@@ -50,9 +50,9 @@ def add_rows(
     U = torch.empty(n + k, k, dtype=S.dtype)
     U[~is_new], U[places] = spread, -torch.eye(k, dtype=S.dtype)
     P = large(n + k, n + k)
-    runs = list(_runs(~is_new))
-    for rows, rows_before in runs:
-        for columns, columns_before in runs:
+    kept = list(runs(~is_new))
+    for rows, rows_before in kept:
+        for columns, columns_before in kept:
             P[rows, columns] = solve.P[rows_before, columns_before]
     P[places], P[:, places] = 0, 0
     P.addmm_(U @ _inverse(S), U.T)
@@ -86,7 +86,7 @@ def remove_rows(solve: ExactSolve, gone: Tensor) -> ExactSolve:
     D_inverse = _inverse(D)
     lost = solve.P[:, gone] @ D_inverse
     P = large(len(stay), len(stay))
-    for rows_before, rows in _runs(kept):
+    for rows_before, rows in runs(kept):
         torch.index_select(solve.P[rows_before], 1, stay, out=P[rows])
     P.addmm_(lost[stay], solve.P[gone][:, stay], alpha=-1)
     log_determinants = solve.log_determinants + _log_determinant(D)
@@ -136,13 +136,7 @@ def residual(
     return largest
 
 
-def _without_inner(solve: ExactSolve, P: Tensor, class_of_row: Tensor) -> ExactSolve:
-    """Return the solve of these rows where every M_c is zero, to be set."""
-    widest = int(torch.bincount(class_of_row).max())
-    return replace(solve, P=P, class_of_row=class_of_row, inner=torch.zeros(len(P), widest, dtype=P.dtype))
-
-
-def _runs(kept: Tensor) -> Iterator[tuple[slice, slice]]:
+def runs(kept: Tensor) -> Iterator[tuple[slice, slice]]:
     """Yield the runs of True in `kept` (n,), as slices of it, each with the slice of the numbers of the True alone."""
     edges = (
         torch.nonzero(torch.diff(kept.int(), prepend=torch.tensor([0]), append=torch.tensor([0]))).flatten().tolist()
@@ -151,6 +145,12 @@ def _runs(kept: Tensor) -> Iterator[tuple[slice, slice]]:
     for start, stop in zip(edges[::2], edges[1::2]):
         yield slice(start, stop), slice(n_before, n_before + stop - start)
         n_before += stop - start
+
+
+def _without_inner(solve: ExactSolve, P: Tensor, class_of_row: Tensor) -> ExactSolve:
+    """Return the solve of these rows where every M_c is zero, to be set."""
+    widest = int(torch.bincount(class_of_row).max())
+    return replace(solve, P=P, class_of_row=class_of_row, inner=torch.zeros(len(P), widest, dtype=P.dtype))
 
 
 def _inverse(matrix: Tensor) -> Tensor:

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.evidence import Posterior, condition, log_evidence_of, weights_and_mean
-from repurpose.meta_model.gp.exact_solve import ExactSolve
+from repurpose.meta_model.gp.evidence import Posterior, condition, weights_and_mean
+from repurpose.meta_model.gp.exact_solve import ExactSolve, large
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
-from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
+from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual, runs
 
-__all__ = ["evidence_per_row", "refit_held", "update_held"]
+__all__ = ["refit_held", "update_held"]
 
 _LARGEST_RESIDUAL = 1e-8
 _N_CHECKED = 2  # rows in whose columns the residual is measured
@@ -72,24 +72,6 @@ def update_held(model: GpModel, rows: ChangedRows, targets: DirichletTargets) ->
     return _with_posterior(model, points, solve, weights, mean)
 
 
-def evidence_per_row(
-    solve: ExactSolve | SharedSolve,
-    weights: Tensor,
-    mean: float,
-    targets: DirichletTargets,
-    row_weights: np.ndarray | None,
-) -> float | None:
-    """Return the log evidence, in nats, by the rows, as often as they count, and by the classes: None if inexact.
-
-    It rises where more rows of the same kind come, and falls where the kernel suits the rows less.
-    """
-    if not isinstance(solve, ExactSolve):
-        return None
-    repeats = None if row_weights is None else torch.from_numpy(row_weights)
-    n_rows = len(solve.P) if row_weights is None else float(row_weights.sum())
-    return log_evidence_of(solve, weights, mean, targets, repeats) / (n_rows * solve.n_classes)
-
-
 def _changed(
     model: GpModel, solve: ExactSolve, rows: ChangedRows, targets: DirichletTargets
 ) -> tuple[ExactSolve, list[Tensor], Tensor | None]:
@@ -115,8 +97,10 @@ def _changed(
 
 def _merged(known: Tensor, new: Tensor, is_new: Tensor) -> Tensor:
     """Put new rows into their places among the known ones."""
-    merged = known.new_empty(len(is_new), known.shape[1])
-    merged[~is_new], merged[is_new] = known, new
+    merged = large(len(is_new), known.shape[1])
+    for rows, rows_before in runs(~is_new):
+        merged[rows] = known[rows_before]
+    merged[torch.nonzero(is_new).flatten()] = new
     return merged
 
 

@@ -124,6 +124,13 @@ def test_texts_of_a_table_are_trained_on_and_predicted(
     rows = list(csv.DictReader(io.StringIO(predicted.stdout)))
     assert [row["text"] for row in rows] == texts
     assert "accuracy 1.000 (24 of 24), by the labels of the table" in predicted.stderr
+    frame[["review"]].to_csv(tmp_path / "pool.csv")
+    pool = ["suggest", saved, "--table", tmp_path / "pool.csv", "--input-column", "review"]
+    suggested = run(*pool, "-n", 2, "--csv", "-")
+    assert suggested.code == 0, suggested.text
+    assert {row["text"] for row in csv.DictReader(io.StringIO(suggested.stdout))} < set(texts)
+    copied = run(*pool, "-n", 2, "--copy-to", tmp_path / "copies")
+    assert (copied.code, "--copy-to copies images, and the pool has texts" in copied.text) == (2, True)
     as_images = run(
         "train", "--table", table, "--out", tmp_path / "images", "--source", "tiny/net", "--label-column", "l"
     )

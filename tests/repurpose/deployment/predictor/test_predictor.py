@@ -113,6 +113,7 @@ def test_columns_have_the_names_that_are_wanted_and_none_is_written_over(repurpo
         ({"columns": {"lable": "y"}}, "'lable' is none; the nearest are 'label'"),
         ({"columns": {"label": "set"}}, "a name of its own"),
         ({"coverage": 1.5}, "coverage must be above 0 and below 1"),
+        ({"coverage": None, "columns": {"set": "set"}}, "there is no set to give: coverage is None"),
         ({"on_error": "skip"}, "on_error must be one of"),
         ({"score": "lacc"}, "nearest: .'lac'"),
         ({"method": "energie"}, "nearest: .'energy'"),
@@ -275,10 +276,11 @@ def test_ray_data_maps_it_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", configure_logging=False)
     try:
-        rows = data.from_items([{"id": number, "image": as_file(image)} for number, image in enumerate(images)])
+        listed = [{"id": number, "image": as_file(image)} for number, image in enumerate(images)]
+        rows = data.from_items(listed, override_num_blocks=2)
         predictor = repurposer.predictor(0.8, input="image")
-        for options in ({}, {"batch_format": "pandas"}, {"concurrency": 1}):
-            answered = rows.map_batches(predictor, batch_size=16, **options).sort("id").to_pandas()
+        for options in ({}, {"batch_format": "pandas", "concurrency": 1}):
+            answered = rows.map_batches(predictor, batch_size=16, **options).to_pandas().sort_values("id")
             answered["set"] = [list(labels) for labels in answered["set"]]
             assert_is_answered(answered, repurposer, images, 0.8)
     finally:

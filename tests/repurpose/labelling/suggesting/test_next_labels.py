@@ -56,8 +56,11 @@ def test_what_is_expected_of_the_rows_that_are_left_can_be_compared_with_what_co
     assert suggested.attrs["log_loss_then"] + suggested.attrs["expected_drop"] == pytest.approx(now)
 
 
-def test_where_no_row_is_left_nothing_is_expected_of_them() -> None:
+def test_where_no_row_is_left_or_many_are_suggested_nothing_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "expected_drop" not in trained().suggest_labels(POOL, len(POOL)).attrs
+    monkeypatch.setattr("repurpose.labelling.suggesting.next_labels._MOST_EXPECTED_OF", 4)
+    assert "expected_drop" in trained().suggest_labels(POOL, 4).attrs
+    assert "expected_drop" not in trained().suggest_labels(POOL, 5).attrs
 
 
 def test_auto_is_doubt_for_a_gaussian_process_and_margin_for_other_heads() -> None:
@@ -140,12 +143,15 @@ def test_a_head_without_probabilities_says_so() -> None:
         (np.where(np.arange(45)[:, None] == 7, np.nan, POOL), {}, "NaN in 1 of 45 rows .row 7"),
         (POOL, {"n": 0}, "n must be a whole number of at least 1, got 0"),
         (POOL, {"n": True}, "n must be a whole number"),
+        (POOL, {"n": 2.5}, "n must be a whole number"),
         (POOL, {"method": "epigg"}, "nearest: .'epig'"),
     ],
 )
 def test_what_cannot_be_is_refused(pool: object, options: dict[str, object], message: str) -> None:
+    before = dict(vars(trained()))
     with pytest.raises(ValueError, match=message):
         trained().suggest_labels(pool, **options)
+    assert all(vars(trained())[name] is value for name, value in before.items())
 
 
 def test_before_training_there_is_nothing_to_ask() -> None:

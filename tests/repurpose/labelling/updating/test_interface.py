@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpytorch.kernels import RBFKernel, ScaleKernel
 from scipy.stats import multivariate_normal
 from sklearn.exceptions import NotFittedError
 
@@ -206,7 +207,11 @@ def everything(repurposer: GpRepurposer) -> bytes:
     return pickle.dumps({name: value for name, value in vars(repurposer).items() if name != "_cached_handler"})
 
 
-@pytest.mark.parametrize("options", [{}, {"n_inducing": 46}], ids=["exact", "points that are rows"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"n_inducing": 46}, {"kernel": ScaleKernel(RBFKernel())}],
+    ids=["exact", "points that are rows", "a kernel of gpytorch"],
+)
 def test_removed_rows_are_gone_from_the_object_and_from_its_file(tmp_path: Path, options: dict[str, Any]) -> None:
     repurposer = asked(gp(**options).repurpose((X, Y)).conformalize(NEW, np.arange(9) % 4).conformalize(None))
     repurposer.unfamiliarity(NEW, method="knn")
@@ -275,6 +280,9 @@ WRONG = {
     "rows of other layers": (lambda r: r.add(Features({"7": X[:2]}, Y[:2])), "7"),
     "no rows": (lambda r: r.add(X[:0], Y[:0]), "no row to work on"),
     "no labels": (lambda r: r.add(X[:2]), "add needs the true labels"),
+    "labels that are all None": (lambda r: r.add(X[:2], [None, None]), "2 of 2 labels are missing"),
+    "a wider layer": (lambda r: r.add(Features({"0": np.ones((2, 5), np.float32)}, [0, 1])), "X has 5 features"),
+    "weights of 0": (lambda r: r.add(X[:2], [0, 1], sample_weight=[0, 0]), "zero for every row"),
     "NaN": (lambda r: r.add(np.full((1, 4), np.nan, np.float32), [0]), "NaN"),
     "a missing label": (lambda r: r.add(X[:2], [0, None]), "1 of 2 labels are missing"),
     "another number of labels": (lambda r: r.add(X[:2], [0]), "2 rows and y has 1 labels"),
@@ -302,6 +310,13 @@ def test_what_is_wrong_is_named_and_changes_nothing(case: str) -> None:
     after = {name: value for name, value in vars(repurposer).items() if name != "_cached_handler"}
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
+
+
+def test_a_row_that_is_gone_cannot_be_removed_again() -> None:
+    repurposer = gp().repurpose((X, Y)).remove(47)
+    with pytest.raises(ValueError, match="no training row 47: positions are from 0 to 46, and those behind a removed"):
+        repurposer.remove(47)
+    assert len(repurposer.training_codes_) == 47
 
 
 def test_wrong_types_and_questions_before_training_are_refused() -> None:

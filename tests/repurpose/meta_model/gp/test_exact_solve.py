@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from repurpose.meta_model.gp.exact_solve import solve
+from repurpose.meta_model.gp.exact_solve import class_batches, solve
 from tests.repurpose.meta_model.gp.examples import SIZES, TARGETS, kernel_matrix, naive_inverses, naive_targets
 
 
@@ -63,3 +63,33 @@ def test_classes_in_any_sizes_are_solved_together() -> None:
         ours = solve(kernel_matrix(), sizes, own=TARGETS.own_noise, other=TARGETS.other_noise)
         torch.testing.assert_close(ours.sum(), inverses.sum(0), rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(ours.log_determinants, -torch.linalg.slogdet(inverses).logabsdet)
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 0, 3), (10, 1, 7, 8, 2), (1,), (1, 1000, 1)])
+def test_each_class_is_in_one_batch_with_its_rows_and_with_others_of_about_its_size(sizes: tuple[int, ...]) -> None:
+    starts = [sum(sizes[:c]) for c in range(len(sizes))]
+    found = []
+    for batch in class_batches(sizes):
+        widths = batch.is_row.sum(1)
+        assert widths.max() == batch.rows.shape[1]
+        assert widths.min() >= 0.7 * widths.max()
+        for c, rows, is_row in zip(batch.classes.tolist(), batch.rows, batch.is_row):
+            assert rows[is_row].tolist() == list(range(starts[c], starts[c] + sizes[c]))
+            found.append(c)
+    assert sorted(found) == [c for c, size in enumerate(sizes) if size]
+
+
+def test_blocks_are_those_of_the_classes_and_filled_up_with_a_unit_matrix() -> None:
+    matrix, diagonal = torch.arange(49.0).double().view(7, 7), torch.arange(7.0).double() + 9
+    (batch,) = class_batches((3, 4))
+    assert batch.classes.tolist() == [1, 0]
+    large, small = batch.diagonal_less(diagonal, matrix)
+    assert torch.equal(large, torch.diag(diagonal[3:]) - matrix[3:, 3:])
+    assert torch.equal(small[:3, :3], torch.diag(diagonal[:3]) - matrix[:3, :3])
+    assert small[3].tolist() == small[:, 3].tolist() == [0, 0, 0, 1]
+    inner = torch.zeros(7, 4).double()
+    inner[:3, :3], inner[3:] = 7, 8
+    large, small = batch.blocks_in(inner, fill=1.0)
+    assert (large == 8).all()
+    assert small.tolist() == [[7, 7, 7, 0]] * 3 + [[0, 0, 0, 1]]
+    assert not batch.blocks_in(inner)[1, 3].any()

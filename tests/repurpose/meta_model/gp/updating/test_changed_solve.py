@@ -32,7 +32,7 @@ def largest_difference(found: ExactSolve, kernel: Tensor, codes: Tensor, counts:
     """Of the inverses and the logarithms of the determinants, to those of dense algebra."""
     assert torch.equal(found.class_of_row, codes)
     columns, differences = found.with_columns().W, []
-    assert not found.inner[torch.arange(found.inner.shape[1]) >= found.sizes[codes][:, None]].any()
+    assert not found.inner[torch.arange(found.inner.shape[1]) >= torch.tensor(found.sizes)[codes][:, None]].any()
     for c in range(3):
         wanted = matrix_of(c, kernel, codes, counts)
         of_class = columns[:, codes == c]

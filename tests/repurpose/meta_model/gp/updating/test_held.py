@@ -104,3 +104,18 @@ def test_many_rows_and_a_solve_that_rounding_has_spoilt_are_for_a_new_solve() ->
     one_more = change(EVERY[:-1], EVERY, [0, 1, 2, 3], [0, 1, 2, 3])
     assert update_held(model, one_more, targets) is not None
     assert update_held(spoilt, one_more, targets) is None
+
+
+def test_a_solve_that_an_earlier_version_saved_answers_alike_and_is_made_anew_at_the_first_change() -> None:
+    repurposer, earlier = trained(X, Y), trained(X, Y)
+    model = earlier.target_model_
+    earlier.target_model_ = replace(model, solve=model.solve.with_columns())
+    np.testing.assert_allclose(
+        earlier.predict_probability(NEW), repurposer.predict_probability(NEW), rtol=0, atol=1e-12
+    )
+    ours, theirs = (each.find_label_errors()["probability"] for each in (repurposer, earlier))
+    np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), rtol=0, atol=1e-12)
+    assert earlier.remove([0]).n_updates_ == 0
+    assert earlier.remove([0]).n_updates_ == 1
+    repurposer.remove([0, 1])
+    np.testing.assert_allclose(earlier.predict_probability(NEW), repurposer.predict_probability(NEW), rtol=0, atol=1e-9)
