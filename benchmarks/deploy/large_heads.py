@@ -56,9 +56,9 @@ def section(findings: Findings) -> Iterator[str]:
         "## Heads on what does not fit",
         "",
         "Simulated features (rectified mixtures of 30 latent Gaussians a class) in shards of 10,000 rows, read by a "
-        "process of its own on one thread; its peak memory has what the libraries take, .7 GB. Log loss: on 10,000 "
-        "other rows. Of 20,000 rows the head is trained on all at once, too: LR at c=0.1, minibatches of 1,000 rows "
-        "in one pass, of which only 10,000 stay; the GP through 1,000 inducing points.",
+        "process of its own on one thread; its peak memory has what the libraries take, some .7 GB. Log loss is on "
+        "10,000 other rows. Of 20,000 rows the same head is trained on all at once, too: LR at c=0.1, minibatches of "
+        "1,000 rows in one pass, of which only 10,000 stay; the GP through 1,000 inducing points.",
     )
     for part, measures in ((_FEW, (_EXACT, _ABOVE, _APART, _BUSY)), (_MANY, (_SECONDS, _BUSY, _PEAK, _LOSS))):
         rows = []

@@ -137,8 +137,7 @@ def _networks() -> dict[str, Callable[[str], Any]]:
     from repurpose import NeuralNetworkFineTuneRepurposer
 
     def fine_tuned(source: str) -> Any:
-        layer = _TRANSFER_LAYERS[source]
-        return NeuralNetworkFineTuneRepurposer(source, layer, num_epochs=1, random_state=0)
+        return NeuralNetworkFineTuneRepurposer(source, _TRANSFER_LAYERS[source], num_epochs=1, random_state=0)
 
     return {"fine-tuned": fine_tuned}
 

@@ -149,6 +149,9 @@ def _of_tokenizer(transform: Any) -> dict[str, Any]:
 class _ScaledPixels(nn.Module):
     """Bytes (n_rows, height, width, channels) to what a network of images gets, (n_rows, channels, height, width)."""
 
+    factors: Tensor
+    offsets: Tensor
+
     def __init__(self, scaling: PixelScaling) -> None:
         super().__init__()
         self.register_buffer("factors", _by_channel(scaling.factors))

@@ -110,8 +110,12 @@ class FeatureRepurposer(Repurposer):
     def features_to_judge(self, data: object) -> Features:
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
-        check_widths(features, self.n_features_per_layer_, type(self).__name__)
+        self._check_widths(features)
         return features
+
+    def _check_widths(self, features: Features) -> None:
+        """Raise ValueError for features of other widths than those of training."""
+        check_widths(features, self.n_features_per_layer_, type(self).__name__)
 
     def _features_for_head(self, data: object) -> Features:
         """Return the features of data to predict, as wide as those of training, without NaN or infinite values."""

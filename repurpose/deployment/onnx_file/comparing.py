@@ -76,7 +76,8 @@ def run_file(model: "ModelProto", inputs: Mapping[str, np.ndarray]) -> FileAnswe
     for end in ends:
         made.append(session.run([*OUTPUTS, "features"], {name: array[start:end] for name, array in inputs.items()}))
         start = end
-    return FileAnswers(*(np.concatenate(parts) for parts in zip(*made, strict=True)))
+    probabilities, label_index, in_set, p_value, features = map(np.concatenate, zip(*made, strict=True))
+    return FileAnswers(probabilities, label_index, in_set, p_value, features)
 
 
 def run_head(model: "ModelProto", features: np.ndarray) -> FileAnswers:
@@ -84,7 +85,8 @@ def run_head(model: "ModelProto", features: np.ndarray) -> FileAnswers:
     from onnx.utils import Extractor
 
     head = Extractor(model).extract_model(["features"], list(OUTPUTS))
-    return FileAnswers(*_session(head).run(list(OUTPUTS), {"features": features}), features)
+    probabilities, label_index, in_set, p_value = _session(head).run(list(OUTPUTS), {"features": features})
+    return FileAnswers(probabilities, label_index, in_set, p_value, features)
 
 
 def compared(
@@ -121,8 +123,10 @@ def compared(
     return Comparison(
         difference,
         _relative(file, library),
-        *(tuple(np.flatnonzero(found).tolist()) for found in (other_labels, other_members.any(axis=1), other_p_values)),
-        n_close=int((close_labels.any(axis=1) | close_rows).sum()),
+        _numbers(other_labels),
+        _numbers(other_members.any(axis=1)),
+        _numbers(other_p_values),
+        int((close_labels.any(axis=1) | close_rows).sum()),
     )
 
 
@@ -134,7 +138,7 @@ def _closeness(
         given, judged = torch.from_numpy(np.ascontiguousarray(features)), answers.p_values
         found, rows = answers.closeness(given), answers.rows(given)
         scores = torch.stack([judge(rows) for judge in judged.judges])
-        near = CLOSE * judged.counts.scales[:, None]
+        near = CLOSE * judged.counts.get_buffer("scales")[:, None]
         least, most = ((1 + judged.counts(scores + side * near).sum(dim=0)) / judged.n_rows for side in (1, -1))
     return (found.labels <= CLOSE).numpy(), (found.rows <= CLOSE).numpy(), (least.numpy(), most.numpy())
 
@@ -155,6 +159,10 @@ def _relative(file: FileAnswers, library: FileAnswers) -> float:
     return _largest(file.features, library.features) / max(float(np.abs(library.features).max(initial=0)), 1e-30)
 
 
+def _numbers(found: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(found).tolist())
+
+
 def _few(found: np.ndarray) -> str:
-    rows = np.flatnonzero(found)
-    return ", ".join(map(str, rows[:_SHOWN].tolist())) + (", ..." if len(rows) > _SHOWN else "")
+    rows = _numbers(found)
+    return ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")

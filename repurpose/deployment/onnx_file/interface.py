@@ -18,7 +18,7 @@ __all__ = ["OnnxFileMixin"]
 class OnnxFileMixin:
     """`export_onnx`, and what it asks of subclasses."""
 
-    source_model: nn.Module | Source | str
+    source_model: Any
     classes_: np.ndarray
     class_names_: np.ndarray
     predict_label: Callable[..., np.ndarray]
@@ -62,7 +62,8 @@ class OnnxFileMixin:
         coverage : float, default=0.9
             Of the sets, as in `predict_set`; a file has one.
         check_data : as in `predict_label`, optional
-            Rows to compare on, at most 1,000; by default those of `remember_answers`. They show what one row is, too.
+            Rows to compare on, at most 1,000; by default those of `remember_answers`. They show what the file takes:
+            for images as photographs, bytes; for images as tensors that were preprocessed, such tensors.
         score : {"lac", "aps", "raps"}, default="lac"
         method : str, default="auto"
             Of `unfamiliarity_p_value`; of networks trained end to end ``"auto"`` is ``"energy"``.

@@ -94,6 +94,7 @@ class PredictorMixin:
         default = [*DEFAULT, *(["error"] if on_error == "null" else [])]
         if coverage is None:
             default.remove("set")
+            cannot["set"] = ValueError("coverage is None")
         named = named_answers(columns, cannot, default)
         if left_out := [answer for answer in default if answer in cannot and answer not in (columns or {})]:
             warn_user(

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
-from repurpose.deployment.server.bodies import check_type, received, uploads
+from repurpose.deployment.server.bodies import Room, check_type, received, uploads
 from repurpose.deployment.server.limits import Limits, Refusal
 from repurpose.deployment.server.metrics import CONTENT_TYPE, Metrics
 from repurpose.deployment.server.model_service import ModelService
@@ -101,7 +101,7 @@ def service_app(
     service = ModelService.of(repurposer, options, min_confidence, max_unfamiliarity, limits or Limits())
     app = FastAPI(title=f"{type(repurposer).__name__} of repurpose", docs_url=None, redoc_url=None)
     metrics = Metrics()
-    predict = _timed(partial(_predict, service, metrics, ThreadPoolExecutor(1, "network")), metrics)
+    predict = _timed(_Predicting(service, metrics), metrics)
     responses: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": said} for status, said in _REFUSALS.items()
     }
@@ -125,28 +125,45 @@ def service_app(
     return app
 
 
-async def _predict(service: ModelService, metrics: Metrics, network: ThreadPoolExecutor, request: Request) -> Response:
-    """Receive a body, and answer it in the thread of the network."""
-    limits = service.limits
-    media_type = check_type(request, service.kind)
-    if metrics.waiting >= limits.max_waiting:
-        raise Refusal(503, f"{metrics.waiting} requests are waiting; come back later")
-    metrics.waiting += 1
-    try:
-        body = await received(request, limits)
-        if service.kind == "images":
-            files = await uploads(body, request.headers, limits) if media_type.startswith("multipart/") else [body]
-            job = partial(service.answer_images, files)
-        else:
-            job = partial(service.answer_json, body)
-        loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(network, job)  # what waits there is taken back where this is cancelled
-        status, content = await asyncio.wait_for(answer, limits.seconds_to_answer)
-    except TimeoutError:
-        raise Refusal(503, f"there was no answer in {limits.seconds_to_answer:g} seconds; come back later") from None
-    finally:
-        metrics.waiting -= 1
-    return JSONResponse(content, status)
+class _Predicting:
+    """Receives bodies, any number at a time, and answers them in the one thread of the network."""
+
+    def __init__(self, service: ModelService, metrics: Metrics) -> None:
+        self.service = service
+        self.metrics = metrics
+        self.room = Room()
+        self.network = ThreadPoolExecutor(1, "network")
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request. Raises Refusal."""
+        limits, media_type = self.service.limits, check_type(request, self.service.kind)
+        if self.metrics.waiting >= limits.max_waiting:
+            raise Refusal(503, f"{self.metrics.waiting} requests are waiting; come back later")
+        self.metrics.waiting += 1
+        try:
+            async with received(request, limits, self.room) as body:
+                job = await self._job(request, body, media_type)
+                # What waits there is taken back where this is cancelled.
+                answer = asyncio.get_running_loop().run_in_executor(self.network, job)
+                status, content = await self._in_time(answer)
+        finally:
+            self.metrics.waiting -= 1
+        return JSONResponse(content, status)
+
+    async def _job(self, request: Request, body: bytes, media_type: str) -> Callable[[], tuple[int, dict[str, Any]]]:
+        """Return what the network has to do for a body."""
+        if self.service.kind != "images":
+            return partial(self.service.answer_json, body)
+        is_form = media_type.startswith("multipart/")
+        files = await uploads(body, request.headers, self.service.limits) if is_form else [body]
+        return partial(self.service.answer_images, files)
+
+    async def _in_time(self, answer: Awaitable[tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
+        seconds = self.service.limits.seconds_to_answer
+        try:
+            return await asyncio.wait_for(answer, seconds)
+        except TimeoutError:
+            raise Refusal(503, f"there was no answer in {seconds:g} seconds; come back later") from None
 
 
 def _timed(predict: Callable[[Request], Awaitable[Response]], metrics: Metrics) -> Callable[..., Awaitable[Response]]:

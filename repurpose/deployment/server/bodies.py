@@ -6,6 +6,7 @@ Nothing that a request holds is ever taken for a path or a name: images come as 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from model_handler.data.decoding import UnreadableImageError, image_in_file
 from repurpose.deployment.server.limits import Limits, Refusal
 
-__all__ = ["Rows", "check_type", "received", "rows_of_images", "rows_of_json", "uploads"]
+__all__ = ["Room", "Rows", "check_type", "received", "rows_of_images", "rows_of_json", "uploads"]
 
 _JSON, _FORM = "application/json", "multipart/form-data"
 _DISCARDED = 8  # times the limit that are received of a body too large, so that its sender reads why
@@ -55,30 +56,44 @@ def check_type(request: Request, kind: str) -> str:
     return media_type
 
 
-async def received(request: Request, limits: Limits) -> bytes:
-    """Return the body. Raises Refusal where it is too large, too slow, empty or broken off."""
+class Room:
+    """The bytes of bodies that are held at a time, counted in the thread of the event loop."""
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+
+
+@asynccontextmanager
+async def received(request: Request, limits: Limits, room: Room) -> AsyncIterator[bytes]:
+    """Give the body, which takes room while it is used.
+
+    Raises Refusal where it is too large, too slow, empty or broken off, and where there is no room for it now.
+    """
     if (stated := request.headers.get("content-length", "")).isdigit() and int(stated) > _DISCARDED * limits.max_bytes:
         _refuse_size(limits)
-    parts, size = [], 0
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(limits.seconds_to_receive):
             async for part in request.stream():
                 size += len(part)
                 if size > _DISCARDED * limits.max_bytes:
                     _refuse_size(limits)
-                if size <= limits.max_bytes:
-                    parts.append(part)
-                else:
-                    parts.clear()
+                if size <= limits.max_bytes:  # what is above it is read and not kept
+                    body += part
+                    room.n_bytes += len(part)
+                if room.n_bytes > limits.max_bytes_waiting:
+                    raise Refusal(503, f"{room.n_bytes:,} bytes of requests are waiting; come back later")
+        if size > limits.max_bytes:
+            _refuse_size(limits)
+        if not size:
+            raise Refusal(400, "the body is empty")
+        yield bytes(body)
     except TimeoutError:
         raise Refusal(408, f"the body was not there in {limits.seconds_to_receive:g} seconds") from None
     except ClientDisconnect:
         raise Refusal(400, "the body broke off") from None
-    if size > limits.max_bytes:
-        _refuse_size(limits)
-    if not size:
-        raise Refusal(400, "the body is empty")
-    return b"".join(parts)
+    finally:
+        room.n_bytes -= len(body)
 
 
 def _refuse_size(limits: Limits) -> NoReturn:
@@ -105,16 +120,20 @@ async def uploads(body: bytes, headers: Headers, limits: Limits) -> list[bytes]:
 
 
 def rows_of_images(files: list[bytes], limits: Limits) -> Rows:
-    """Open images, their pixels not yet decoded."""
+    """Open images, their pixels not yet decoded: these are counted before, as all of them are in memory at the end."""
+    n_left = limits.max_pixels
 
     def opened(contents: object) -> Any:
+        nonlocal n_left
         if not contents:
             raise UnreadableImageError("the file is empty")
         image = image_in_file(bytes(contents))  # type: ignore[call-overload]
-        if image.width * image.height > limits.max_pixels:
+        if image.width * image.height > n_left:
             raise UnreadableImageError(
-                f"it has {image.width} x {image.height} pixels, and at most {limits.max_pixels:,} are taken"
+                f"it has {image.width} x {image.height} pixels, and at most {limits.max_pixels:,} of all images of a "
+                "request are taken"
             )
+        n_left -= image.width * image.height
         return image
 
     return _rows(files, opened, limits)

@@ -18,9 +18,10 @@ class Limits:
     max_rows : int
         Images, texts or rows of numbers of a request.
     max_pixels : int
-        Of an image: one of few bytes may be huge when it is decoded.
-    max_waiting : int
-        Requests that are answered or wait for it; one more is told to come back.
+        Of the images of a request together: a file of few bytes may be huge when it is decoded.
+    max_waiting, max_bytes_waiting : int
+        Requests that are received, wait or are answered, and what their bodies have together; one more is told to come
+        back.
     seconds_to_receive : float
         From the first byte of a request to the last of its headers, and again to the last of its body.
     seconds_to_answer : float
@@ -40,8 +41,9 @@ class Limits:
 
     max_bytes: int = 20_000_000
     max_rows: int = 1000
-    max_pixels: int = 50_000_000
+    max_pixels: int = 100_000_000
     max_waiting: int = 128
+    max_bytes_waiting: int = 200_000_000
     seconds_to_receive: float = 10.0
     seconds_to_answer: float = 30.0
 

@@ -168,14 +168,12 @@ class MinibatchTraining:
         codes = self._codes_of_stream(features.labels)
         check_rows(features, codes)
         checked_weights(weights, len(features))
-        widths = {name: array.shape[1] for name, array in features.values.items()}
-        if goes_on and widths != before["n_features_per_layer_"]:
-            raise ValueError(
-                f"the layers give {widths} features in this minibatch and gave {before['n_features_per_layer_']} before"
-            )
-        if not goes_on:
+        if goes_on:
+            repurposer._check_widths(features)
+        else:
             repurposer._note_training()
-            repurposer.feature_layer_names_, repurposer.n_features_per_layer_ = features.layer_names, widths
+            repurposer.feature_layer_names_ = features.layer_names
+            repurposer.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
             repurposer.n_features_in_ = features.shape[1]
             if seen.shapes is not None:
                 repurposer.row_shape_ = seen.shapes

@@ -113,6 +113,7 @@ def test_columns_have_the_names_that_are_wanted_and_none_is_written_over(repurpo
         ({"columns": {"lable": "y"}}, "'lable' is none; the nearest are 'label'"),
         ({"columns": {"label": "set"}}, "a name of its own"),
         ({"coverage": 1.5}, "coverage must be above 0 and below 1"),
+        ({"coverage": None, "columns": {"set": "set"}}, "there is no set to give: coverage is None"),
         ({"on_error": "skip"}, "on_error must be one of"),
         ({"score": "lacc"}, "nearest: .'lac'"),
         ({"method": "energie"}, "nearest: .'energy'"),

@@ -160,6 +160,8 @@ def test_broken_and_huge_images_are_refused_plainly(images: httpx.Client) -> Non
         answer = images.post("/predict", content=contents, headers={"Content-Type": "image/png"})
         assert (answer.status_code, said in answer.json()["detail"]) == (422, True), answer.text
         assert "0x" not in answer.text
+    together = images.post("/predict", files=[("a", (f"{n}", as_file(np.zeros((60, 90, 3), np.uint8)))) for n in "ab"])
+    assert [row["accepted"] for row in together.json()["rows"]] == [True, False]
     mixed = images.post("/predict", files=[("a", ("a", whole)), ("b", ("b", b"")), ("c", ("c", whole))])
     assert mixed.status_code == 200
     assert [row["accepted"] for row in mixed.json()["rows"]] == [True, False, True]
@@ -217,6 +219,24 @@ def test_too_many_that_wait_are_told_to_come_back(of_rows: Any, monkeypatch: pyt
         assert sum("no answer in 0.4 seconds" in said for said in told) == 2
         assert sum("2 requests are waiting" in said for said in told) == 2
         assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
+
+
+def test_bodies_that_wait_take_no_more_room_than_there_is(of_rows: Any) -> None:
+    with served(of_rows, Limits(max_bytes=1000, max_bytes_waiting=1500, seconds_to_receive=1.0)) as client:
+
+        async def half_a_body() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+            writer.write(head + b" " * 800)
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+        async def two_of_them() -> list[bytes]:
+            return await asyncio.gather(half_a_body(), half_a_body())
+
+        assert sorted(answer[:12] for answer in asyncio.run(two_of_them())) == [b"HTTP/1.1 408", b"HTTP/1.1 503"]
+        assert_is_answered(client.post("/predict", json=NEW[:5].tolist()).json(), of_rows, NEW[:5])
 
 
 def test_a_failure_inside_is_told_without_its_traceback(
@@ -310,8 +330,7 @@ async def ask_for(
             memory.append(resident_megabytes(process))
 
     await asyncio.gather(watch(), *map(client, range(n_clients)))
-    assert n_asked > 2 * n_clients, n_asked
-    print(n_asked, memory[0], memory[-1])
+    assert n_asked >= n_clients  # how many is a matter of the machine
     return memory
 
 
