@@ -105,7 +105,8 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
 
 
 def _learn(pool: Features, test: Features, labelled: np.ndarray, choose: Choose, seed: int) -> dict[str, float]:
-    bare, rng, found = Features(pool.values), np.random.RandomState(seed), {}
+    bare, rng = Features(pool.values), np.random.RandomState(seed)
+    found: dict[str, float] = {}
     classes, seconds = np.unique(pool.labels), 0.0
     while True:
         head = _head(seed).repurpose(pool[labelled])
