@@ -18,7 +18,7 @@ __all__ = ["OnnxFileMixin"]
 class OnnxFileMixin:
     """`export_onnx`, and what it asks of subclasses."""
 
-    source_model: nn.Module | Source | str
+    source_model: Any
     classes_: np.ndarray
     class_names_: np.ndarray
     predict_label: Callable[..., np.ndarray]

@@ -10,6 +10,8 @@ from repurpose.data.sample_weights import refuse_shuffling
 
 __all__ = ["check_alpha", "check_least_probability", "check_tolerance", "checked_probabilities"]
 
+_ROUNDING = 1e-6  # of probabilities in float32
+
 
 def check_alpha(alpha: object) -> None:
     """Raise ValueError unless `alpha` is a number above 0 and below 1."""
@@ -61,13 +63,14 @@ def checked_probabilities(
     given = np.asarray(probabilities, dtype=np.float64)
     if given.ndim != 1:
         raise ValueError(f"probabilities must be on one axis, one a row; got an array of shape {given.shape}")
-    wrong = np.flatnonzero(~((given >= least_probability) & (given <= 1))).tolist()
+    lowest, highest = least_probability * (1 - _ROUNDING), 1 + _ROUNDING
+    wrong = np.flatnonzero(~((given >= lowest) & (given <= highest))).tolist()
     if wrong:
         raise ValueError(
             f"probabilities must be from {least_probability:g}, the least that was fixed beforehand, to 1; that of row "
             f"{wrong[0]} is {given[wrong[0]]:g}, and {len(wrong)} of {len(given)} are not"
         )
-    return given
+    return given.clip(least_probability, 1)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -3,6 +3,9 @@
 A grid is fixed by rows that are neither among those to compare with nor in the stream, or by no rows at all. So the
 cell of a row is a function of this row alone, as its score is, and cells of exchangeable rows are exchangeable. That
 is all that the test needs; rows in one cell are ties, which chance breaks. A grid that fits badly costs power alone.
+
+Limits keep away from scores that many rows may share, as blank images do: their last digits change with the batch and
+the processor, and would put all of these rows into another cell at once.
 """
 
 from collections.abc import Callable
@@ -18,11 +21,15 @@ MOST_CELLS = 256
 _N_QUANTILES, _N_ABOVE, _N_BELOW = 200, 40, 12
 _ENOUGH = 200  # rows whose quantiles are the grid
 _DIGITS = 9  # that are written
+_ROUNDING = 1e-6  # of the largest score: scores nearer to each other may be the same
 
 
 def certainty_grid() -> np.ndarray:
-    """Return a grid for 1 - max p: steps of .005, and below that, where a sure head's rows lie, of 35 %."""
-    return _distinct(np.concatenate([np.geomspace(1e-9, 0.005, 52, endpoint=False), np.linspace(0.005, 0.995, 199)]))
+    """Return a grid for 1 - max p: steps of .005, and below that, where a sure head's rows lie, of 35 %.
+
+    No limit is a fraction of small numbers, such as 1/2 or 3/5, which votes of neighbours or of trees give.
+    """
+    return _distinct(np.concatenate([np.geomspace(1e-9, 0.0037, 52, endpoint=False), 0.0037 + 0.005 * np.arange(199)]))
 
 
 def energy_grid(n_classes: int) -> np.ndarray:
@@ -31,11 +38,14 @@ def energy_grid(n_classes: int) -> np.ndarray:
 
 
 def grid_around(scores: np.ndarray) -> np.ndarray:
-    """Return a grid of the quantiles of scores (n_rows,), and beyond them in steps that grow by a third or more."""
-    inner = np.quantile(scores, np.linspace(0, 1, _N_QUANTILES))
-    span = max(inner[-1] - inner[0], 0.01 * abs(inner[-1]), 1e-12)
-    above = inner[-1] + span * np.geomspace(0.02, 1e4, _N_ABOVE)
-    below = inner[0] - span * np.geomspace(0.02, 1e4, _N_BELOW)
+    """Return a grid between quantiles of scores (n_rows,), and beyond them in steps that grow by a third or more."""
+    ordered = np.sort(scores)
+    gaps = np.diff(ordered)
+    between = (ordered[:-1] + gaps / 2)[gaps > _ROUNDING * np.abs(ordered[[0, -1]]).max()]
+    inner = between[:: len(between) // _N_QUANTILES + 1]
+    span = max(ordered[-1] - ordered[0], 0.01 * abs(ordered[-1]), 1e-12)
+    above = ordered[-1] + span * np.geomspace(0.02, 1e4, _N_ABOVE)
+    below = ordered[0] - span * np.geomspace(0.02, 1e4, _N_BELOW)
     return _distinct(np.concatenate([inner, above, below]))
 
 

@@ -34,8 +34,9 @@ class WatchingMixin:
 
         Rows to compare with are those given to `conformalize`; without, those that one of the five folds of training
         rows holds out, with the head and the detector of this fold, which did not see them. (Of the parameters that a
-        search chose, such as C or the layers, the head of a fold keeps those of all rows; `conformalize` is strictly
-        exact.) Of rows in groups, one of each serves. The more rows, the sooner a change is found.
+        search chose, such as C or the layers, the head of a fold keeps those of all rows; and of classes of two rows
+        it has seen one or two, so that alarms are false more often. `conformalize` is strictly exact.) Of rows in
+        groups, one of each serves. The more rows, the sooner a change is found.
 
         Two things are watched, each with half of `alpha`: unfamiliarity, and certainty, the largest probability. Where
         the head has no probabilities it is unfamiliarity alone, and for networks that are trained, which keep no rows,

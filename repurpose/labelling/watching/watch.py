@@ -6,6 +6,7 @@ What it rests on is in `martingale`; which rows it compares with, and by which s
 from dataclasses import replace
 from math import log
 from os import PathLike, fspath
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -28,15 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch"]
 
-_OF_ROWS, _OF_LABELS = 0, 1  # what random numbers are for
+_OF_ROWS, _OF_LABELS, _OF_ORDER = 0, 1, 2  # what random numbers are for
+_TAKING_OVER = Lock()  # of no watch alone, so that a watch can be copied; scores are computed before
 _SAME_SHARE = 0.02  # of the rows to compare with may lie in other cells, by the last digits of another machine
 
 
 class Watch:
     """A stream that is watched, as `Repurposer.watch` makes it, which documents what an alarm means.
 
-    Its state is a small text, whatever came: no row is kept. A call that raises an error leaves it as it was. It is for
-    one thread at a time. After the repurposer has learned anything else, every call raises ValueError.
+    Its state is a small text, whatever came: no row is kept. A call that raises an error leaves it as it was. In
+    threads no row is lost, and rows of a call stay together. After the repurposer has learned anything else, `update`
+    and `update_labelled` raise ValueError.
 
     Attributes
     ----------
@@ -73,8 +76,8 @@ class Watch:
     def from_json(cls, text: str | bytes, repurposer: Watched) -> Self:
         """Resume from the text that `to_json` gave, with the repurposer that was watched.
 
-        Raises CorruptFileError for another text, FormatVersionError for one of a newer version, and ValueError with
-        another repurposer, or one that has learned something else since.
+        Raises CorruptFileError for another text, FormatVersionError for one of a newer version, ValueError with
+        another repurposer, or one that has learned something else since, and TypeError for what is no text.
 
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
@@ -86,7 +89,9 @@ class Watch:
         >>> watch.update(X[50:]).n_rows, Watch.from_json(watch.to_json(), repurposer).report.n_rows
         (50, 50)
         """
-        return cls._resumed(text.encode() if isinstance(text, str) else bytes(text), "the text", repurposer)
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"from_json reads the text that to_json gave; got {type(text).__name__}")
+        return cls._resumed(text.encode() if isinstance(text, str) else text, "the text", repurposer)
 
     @classmethod
     def load(cls, path: str | PathLike[str], repurposer: Watched) -> Self:
@@ -170,14 +175,16 @@ class Watch:
         """
         self._check_still_stands()
         matrix = self._repurposer._features_for_head(self._repurposer._judged(data)).matrix
-        state = self._state
-        taus = _uniform(state, _OF_ROWS, 2 * state.n_rows, 2 * len(matrix)).reshape(-1, 2)
-        followed = {
-            name: martingale.follow(self._judges.scorers[name](matrix), taus[:, column], self._limit)
-            for column, (name, martingale) in enumerate(state.martingales.items())
-        }
-        self._state = replace(state, martingales=followed)
-        return self.report
+        scores = {name: self._judges.scorers[name](matrix) for name in self.watched}
+        with _TAKING_OVER:
+            state = self._state
+            taus = _uniform(state, _OF_ROWS, 2 * state.n_rows, 2 * len(matrix)).reshape(-1, 2)
+            followed = {
+                name: martingale.follow(scores[name], taus[:, column], self._limit)
+                for column, (name, martingale) in enumerate(state.martingales.items())
+            }
+            self._state = replace(state, martingales=followed)
+            return self.report
 
     @undisturbed()
     def update_labelled(self, data: object, y: object = None, *, probabilities: ArrayLike | None = None) -> WatchReport:
@@ -194,7 +201,8 @@ class Watch:
         ----------
         data, y : as in `conformalize`
             A random sample of the stream, drawn without a look at what is predicted; or rows each chosen with a known
-            probability. Labels never seen in training are errors, with a UserWarning.
+            probability. Rows of one call are taken in a random order, so that folders may be sorted by class. Labels
+            never seen in training are errors, with a UserWarning.
         probabilities : array-like of shape (n_rows,), optional
             With which each of these rows was chosen, where `watch(least_probability=...)` says how small they can be:
             rows count by their inverse.
@@ -202,7 +210,8 @@ class Watch:
         Raises
         ------
         ValueError, TypeError
-            For rows as `update`, without labels, and for probabilities that cannot be used.
+            For rows as `update`, without labels or with known ones that are spelt otherwise, such as "1" for 1, and
+            for probabilities that cannot be used.
 
         Examples
         --------
@@ -217,18 +226,24 @@ class Watch:
         {'error': ...}
         """
         self._check_still_stands()
-        state, target = self._state, self._state.target
-        given = checked_probabilities(data, probabilities, target.least_probability)
+        least = self._state.target.least_probability
+        given = checked_probabilities(data, probabilities, least)
         errors = errors_of(self._repurposer, self._judges, data, y)
         weights = np.ones(len(errors))
-        if given is not None and target.least_probability is not None:
+        if given is not None and least is not None:
             if len(given) != len(errors):
                 raise ValueError(f"the data have {len(errors)} rows and probabilities has {len(given)}")
-            weights = target.least_probability / given
-        taus = _uniform(state, _OF_LABELS, int(target.n_rows.sum()), len(errors))
-        followed = target.follow(errors, weights, taus, self._error_allowed, self._limit_of_errors)
-        self._state = replace(state, target=followed)
-        return self.report
+            weights = least / given
+        with _TAKING_OVER:
+            state = self._state
+            n_before = int(state.target.n_rows.sum())
+            taus, places = (_uniform(state, purpose, n_before, len(errors)) for purpose in (_OF_LABELS, _OF_ORDER))
+            order = places.argsort()  # a sample that comes sorted by class would have its errors together
+            followed = state.target.follow(
+                errors[order], weights[order], taus, self._error_allowed, self._limit_of_errors
+            )
+            self._state = replace(state, target=followed)
+            return self.report
 
     def reset(self, alpha: float | None = None) -> Self:
         """Begin a new test, with a new alpha, of the same rows to compare with and those that come; in place.
@@ -248,14 +263,15 @@ class Watch:
         """
         if alpha is not None:
             check_alpha(alpha)
-        state = self._state
-        self._state = replace(
-            state,
-            alpha=state.alpha if alpha is None else float(alpha),
-            n_resets=state.n_resets + 1,
-            martingales={name: martingale.begun_again() for name, martingale in state.martingales.items()},
-            target=TargetError.at_start(state.target.least_probability),
-        )
+        with _TAKING_OVER:
+            state = self._state
+            self._state = replace(
+                state,
+                alpha=state.alpha if alpha is None else float(alpha),
+                n_resets=state.n_resets + 1,
+                martingales={name: martingale.begun_again() for name, martingale in state.martingales.items()},
+                target=TargetError.at_start(state.target.least_probability),
+            )
         return self
 
     def to_json(self) -> str:

@@ -23,7 +23,7 @@ class WatchReport:
         Rows of the stream so far, since the test began.
     alarm_rows : dict of str to int
         By the name of what raised an alarm, ``"unfamiliarity"``, ``"certainty"`` or ``"error"``, the row with which
-        it did, counted from 1; for ``"error"`` among the labelled rows.
+        it did, counted from 1; for ``"error"`` among the labelled rows, those of one call in a random order.
     log10_evidence : dict of str to float
         Of all that is watched, the decimal logarithm of the largest capital so far.
     log10_limit : dict of str to float

@@ -60,24 +60,33 @@ class Posterior:
         """Return mean and variance of the latent values at each example as if its group had not been seen.
 
         `groups` are the rows of each group, int64 tensors that together hold every row to be left out once; the result
-        is two tensors (n_samples, n_classes), NaN for rows in no group. An example that counts several times is left
-        out wholly. The prior mean and the kernel stay as they are. Rasmussen and Williams (2006), equations 5.10 to
-        5.12, with blocks of the inverse in place of its diagonal.
+        is two tensors (n_samples, n_classes), NaN for rows in no group.
+        """
+        means, variances = torch.full_like(self.weights, torch.nan), torch.full_like(self.weights, torch.nan)
+        for rows, *of_rows in self.each_left_out(groups):
+            means[rows], variances[rows] = of_rows
+        return means, variances
+
+    def each_left_out(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows (n,) with mean and variance of the latent values there, (n, n_classes), as if unseen.
+
+        `groups` are the rows of each group, which are left out together; a row may be in several. An example that
+        counts several times is left out wholly. The prior mean and the kernel stay as they are. Rasmussen and Williams
+        (2006), equations 5.10 to 5.12, with blocks of the inverse in place of its diagonal.
         """
         own = self.solve.own_columns
         targets = self.targets.other + own * (self.targets.own - self.targets.other)
         noise = self.targets.other_noise + own * (self.targets.own_noise - self.targets.other_noise)
         if self.repeats is not None:
             noise /= self.repeats[:, None]
-        means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
         solve = self.solve.with_columns()
         for rows in _of_one_size(groups, solve.n_classes):
             # [A^-1]_gg^-1 is the covariance of the group given all other rows (Rasmussen and Williams, 5.12).
             covariances = torch.linalg.inv(solve.blocks(rows))  # of the targets: latent values and noise
-            means[rows] = targets[rows] - torch.einsum("gcij,gjc->gic", covariances, self.weights[rows])
-            variances[rows] = covariances.diagonal(dim1=2, dim2=3).mT - noise[rows]
-        # Rounding may leave a variance just below zero where the noise is nearly all of it.
-        return means, variances.clamp_min_(0)
+            means = targets[rows] - torch.einsum("gcij,gjc->gic", covariances, self.weights[rows])
+            variances = covariances.diagonal(dim1=2, dim2=3).mT - noise[rows]
+            # Rounding may leave a variance just below zero where the noise is nearly all of it.
+            yield rows.flatten(), means.flatten(0, 1), variances.clamp_min(0).flatten(0, 1)
 
 
 def condition(

@@ -13,7 +13,7 @@ counts w times, its noise is a w-th part: I/d becomes diag(w)/d, and the rest st
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from torch import Tensor
 from repurpose.meta_model.gp.jitter import cholesky
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.persistence.values.parts import storable
-from repurpose.persistence.values.schema import Array, Number, Table, Whole
+from repurpose.persistence.values.schema import Array, Number, Object, Sizes, Table, Whole
 
-__all__ = ["ClassBatch", "ExactSolve", "class_batches", "large", "solve"]
+__all__ = ["ClassBatch", "ExactSolve", "ExactSolveSchema", "class_batches", "large", "solve"]
 
 _SMALLEST = 0.7  # of the largest class of a batch, to whose size others are filled up: time is its third power
 
@@ -153,6 +153,22 @@ class ExactSolve:
         return self.class_of_row
 
 
+class ExactSolveSchema(Object):
+    """An `ExactSolve` whose rows are sorted by class, with room for the block of each."""
+
+    def __init__(self) -> None:
+        super().__init__(ExactSolve)
+
+    def check(self, value: object, where: str, sizes: Sizes) -> None:
+        """Check the class, each attribute, and what they are beside each other."""
+        super().check(value, where, sizes)
+        solve = cast(ExactSolve, value)
+        if (solve.class_of_row.diff() < 0).any():
+            raise ValueError(f"its {where}.class_of_row is not sorted")
+        if solve.inner.shape[1] < max(solve.sizes):
+            raise ValueError(f"its {where}.inner has {solve.inner.shape[1]} columns, fewer than a class has rows")
+
+
 def solve(
     kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float, repeats: Tensor | None = None
 ) -> ExactSolve:
@@ -218,14 +234,14 @@ class ClassBatch:
 @lru_cache(maxsize=16)
 def class_batches(sizes: tuple[int, ...]) -> Sequence[ClassBatch]:
     """Return all classes that have rows in batches, for classes of these sizes."""
-    of_class = torch.as_tensor(sizes)
+    of_class = torch.as_tensor(sizes, device="cpu")  # whatever the default is now, as others will be given this
     starts, batches = of_class.cumsum(0) - of_class, []
     left = [c for c in torch.argsort(of_class, descending=True, stable=True).tolist() if sizes[c]]
     while left:
         width = sizes[left[0]]
-        classes = torch.tensor([c for c in left if sizes[c] >= _SMALLEST * width])
+        classes = torch.tensor([c for c in left if sizes[c] >= _SMALLEST * width], device="cpu")
         left = left[len(classes) :]
-        places = torch.arange(width)
+        places = torch.arange(width, device="cpu")
         is_row = places < of_class[classes, None]
         batches.append(ClassBatch(classes, torch.where(is_row, starts[classes, None] + places, 0), is_row))
     return batches

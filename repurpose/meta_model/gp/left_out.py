@@ -5,7 +5,6 @@ the few numbers of the kernel have seen the example, and the latent functions ha
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -79,10 +78,10 @@ def left_out_probabilities(
     One example of each class is left out at a time, of examples in `groups` (n_samples,) one group of each; averaged
     over several ways to deal them. NaN for what cannot be left out. Rows are sorted by class, as in the posterior.
     """
-    posterior = replace(posterior, solve=posterior.solve.with_columns())
     sizes = torch.bincount(posterior.solve.class_of_column, minlength=posterior.solve.n_classes).tolist()
-    mean = np.zeros(tuple(posterior.weights.shape))
-    for _ in range(_N_DEALINGS):
-        latent = posterior.leave_out(deal_groups(sizes, random_state, groups))
-        mean += torch.softmax(tempered_logits(*latent, variance_factor, temperature), dim=1).numpy() / _N_DEALINGS
-    return mean
+    dealt = [deal_groups(sizes, random_state, groups) for _ in range(_N_DEALINGS)]
+    summed, n_times = torch.zeros_like(posterior.weights), torch.zeros(len(posterior.weights), 1).double()
+    for rows, *latent in posterior.each_left_out([rows for dealing in dealt for rows in dealing]):
+        summed.index_add_(0, rows, torch.softmax(tempered_logits(*latent, variance_factor, temperature), dim=1))
+        n_times.index_add_(0, rows, torch.ones(len(rows), 1).double())
+    return (summed / n_times).numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.gp.exact_solve import ExactSolve
+from repurpose.meta_model.gp.exact_solve import ExactSolve, ExactSolveSchema
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
@@ -62,7 +62,7 @@ class GpModel:
         "rows": Object(LayerRows),
         "kernel": Either(Object(LayerKernels), Object(KernelState)),
         "points": Items(Array("n_points", "width", tensor=True), n="n_layers", apart=True),
-        "solve": Either(Object(ExactSolve), Object(SharedSolve)),
+        "solve": Either(ExactSolveSchema(), Object(SharedSolve)),
         "weights": Array("n_points", "n_classes", tensor=True),
         "mean": Number(),
         "temperature": Number(above=0),

@@ -24,6 +24,8 @@ from repurpose.meta_model.gp.targets import DirichletTargets
 
 __all__ = ["add_rows", "remove_rows", "residual", "runs"]
 
+_MANY_RUNS = 16  # of rows that stay: for more, choosing columns is faster than copying blocks
+
 
 def add_rows(
     solve: ExactSolve,
@@ -86,8 +88,13 @@ def remove_rows(solve: ExactSolve, gone: Tensor) -> ExactSolve:
     D_inverse = _inverse(D)
     lost = solve.P[:, gone] @ D_inverse
     P = large(len(stay), len(stay))
-    for rows_before, rows in runs(kept):
-        torch.index_select(solve.P[rows_before], 1, stay, out=P[rows])
+    left = list(runs(kept))
+    for rows_before, rows in left:
+        if len(left) > _MANY_RUNS:
+            torch.index_select(solve.P[rows_before], 1, stay, out=P[rows])
+            continue
+        for columns_before, columns in left:
+            P[rows, columns] = solve.P[rows_before, columns_before]
     P.addmm_(lost[stay], solve.P[gone][:, stay], alpha=-1)
     log_determinants = solve.log_determinants + _log_determinant(D)
     changed = _without_inner(solve, P, solve.class_of_row[stay])

@@ -35,6 +35,16 @@ def test_a_grid_parts_the_scores_that_it_is_made_of_evenly_and_reaches_far() -> 
     assert grid[0] < 0
 
 
+def test_the_last_digits_of_scores_that_many_rows_share_change_no_cell() -> None:
+    scores = np.concatenate([np.full(50, 1 / 3), np.full(30, 2.0), np.random.default_rng(0).gamma(3.0, size=120)])
+    fractions = np.array([1 - part / whole for whole in range(2, 13) for part in range(1, whole)])
+    for grid, shared in ((grid_around(scores), scores), (certainty_grid(), fractions)):
+        # a network's float32 in another batch
+        cells = [np.searchsorted(grid, shared * (1 + sign * 2e-7), side="right") for sign in (-1, 0, 1)]
+        assert np.array_equal(cells[0], cells[1])
+        assert np.array_equal(cells[1], cells[2])
+
+
 def test_only_rows_that_a_scorer_did_not_see_are_scored() -> None:
     rows = ReferenceRows(np.arange(40.0)[:, None], np.arange(40) % 2)
     seen = []

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_what_cannot_be_used_raises_an_error_and_changes_nothing(method: str, ca
         ([0.5, 0.5], "3 rows and probabilities has 2"),
         ([0.5, 0.1, 0.5], "from 0.2.* that of row 1 is 0.1"),
         ([0.5, np.nan, 0.5], "that of row 1 is nan"),
+        ([0.5, 0.5, 50.0], "that of row 2 is 50"),
         ([[0.5] * 3], "one axis"),
     ],
 )
@@ -134,6 +136,43 @@ def test_sampling_probabilities_that_cannot_be_used_are_refused(given: object, s
     watch = conformalized().watch(least_probability=0.2)
     with pytest.raises(ValueError, match=said):
         watch.update_labelled(rows(slice(3)), probabilities=given)
+
+
+def test_probabilities_in_float32_may_be_the_least_and_one() -> None:
+    watch = conformalized().watch(least_probability=0.7)  # 0.69999999 in float32
+    assert watch.update_labelled(rows(slice(3)), probabilities=np.float32([0.7, 1.0, 0.8])).n_labelled == 3
+
+
+def test_a_sample_that_comes_sorted_by_class_has_no_more_errors_than_one_that_is_mixed() -> None:
+    n_false = 0
+    for seed in range(20):
+        watch = conformalized().watch(alpha=0.05, random_state=seed)
+        sample = STREAM[np.random.default_rng(seed).permutation(len(STREAM))[:300]]
+        wrong = conformalized().predict_label(rows(sample)) != Y[sample]
+        # a folder whose first class has all the errors
+        n_false += bool(watch.update_labelled(rows(sample[np.argsort(~wrong, kind="stable")])))
+    assert n_false <= 3  # 1 is expected at most
+
+
+def test_known_labels_that_are_spelt_otherwise_are_refused_and_change_nothing() -> None:
+    watch = conformalized().watch()
+    with pytest.raises(ValueError, match=r"spelt otherwise.*'1' for 1"):
+        watch.update_labelled(X[:2], ["1", "1"])
+    assert watch.report.n_labelled == 0
+
+
+def test_no_row_is_lost_where_threads_take_turns() -> None:
+    watch = conformalized().watch()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda start: watch.update(rows(STREAM[start : start + 5])), range(0, 100, 5)))
+        list(threads.map(lambda start: watch.update_labelled(rows(STREAM[start : start + 5])), range(0, 100, 5)))
+    assert (watch.report.n_rows, watch.report.n_labelled) == (100, 100)
+
+
+def test_what_is_no_text_is_refused() -> None:
+    for given in (None, 10**12, {}):
+        with pytest.raises(TypeError, match="the text that to_json gave"):
+            Watch.from_json(given, conformalized())
 
 
 def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:

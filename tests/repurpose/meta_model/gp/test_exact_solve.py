@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from repurpose.meta_model.gp.exact_solve import class_batches, solve
+from repurpose.meta_model.gp.exact_solve import ExactSolveSchema, class_batches, solve
 from tests.repurpose.meta_model.gp.examples import SIZES, TARGETS, kernel_matrix, naive_inverses, naive_targets
 
 
@@ -93,3 +95,14 @@ def test_blocks_are_those_of_the_classes_and_filled_up_with_a_unit_matrix() -> N
     assert (large == 8).all()
     assert small.tolist() == [[7, 7, 7, 0]] * 3 + [[0, 0, 0, 1]]
     assert not batch.blocks_in(inner)[1, 3].any()
+
+
+def test_what_a_file_holds_has_its_rows_sorted_and_room_for_every_block(solved) -> None:  # type: ignore[no-untyped-def]
+    schema, sizes = ExactSolveSchema(), {"n_classes": 4}
+    schema.check(solved, "solve", dict(sizes))
+    with pytest.raises(ValueError, match=r"its solve\.inner has 11 columns, fewer than a class has rows"):
+        schema.check(replace(solved, inner=solved.inner[:, :11]), "solve", dict(sizes))
+    with pytest.raises(ValueError, match=r"its solve\.class_of_row is not sorted"):
+        schema.check(replace(solved, class_of_row=solved.class_of_row.flip(0)), "solve", dict(sizes))
+    with pytest.raises(ValueError, match=r"its solve\.P is"):
+        schema.check(replace(solved, P=solved.P[:-1]), "solve", dict(sizes))

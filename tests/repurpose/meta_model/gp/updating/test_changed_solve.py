@@ -6,6 +6,7 @@ from torch import Tensor
 
 from repurpose.meta_model.gp.exact_solve import ExactSolve, solve
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating import changed_solve
 from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
 
 TARGETS = DirichletTargets.of(0.01 / 3)
@@ -48,9 +49,11 @@ def of(counts: Tensor | None, rows: Tensor) -> Tensor | None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("out", OUT, ids=str)
+@pytest.mark.parametrize("many_runs", [0, 16])
 def test_inverses_are_those_of_the_rows_that_are_left_and_of_all_once_they_come_back(
-    out: list[int], weighted: bool
+    out: list[int], weighted: bool, many_runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(changed_solve, "_MANY_RUNS", many_runs)
     kernel, counts = kernel_and_counts(weighted)
     whole = solve(kernel, SIZES, own=TARGETS.own_noise, other=TARGETS.other_noise, repeats=counts)
     assert largest_difference(whole, kernel, CODES, counts) < 1e-12
