@@ -23,6 +23,8 @@ def input_columns(
     Raises ValueError where one is not there, naming the nearest, or where nothing tells which one is meant.
     """
     names = [wanted] if isinstance(wanted, str) else wanted if wanted is not None else trained_on
+    if names is not None and not len(names):
+        raise ValueError("predictor(input=...) names no column")
     if names is None:
         if len(columns) == 1:
             return list(columns)
@@ -45,7 +47,10 @@ def data_of(columns: Sequence[Any], *, reads_text: bool) -> tuple[Any, dict[int,
 
     Cells may be the bytes of image files, and the dicts that `datasets` has for images that are not decoded. Those
     that hold no image and those that are missing are left out: the second value says why, by the number of the row.
+    Raises ValueError for columns of different lengths.
     """
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise ValueError(f"the columns of the input differ in length: {sorted(lengths)} rows")
     if len(columns) > 1:
         return np.column_stack([np.asarray(column) for column in columns]), {}
     column = columns[0].to_numpy() if hasattr(columns[0], "to_numpy") else columns[0]

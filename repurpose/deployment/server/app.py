@@ -107,17 +107,21 @@ def service_app(
     }
     app.post("/predict", response_model=Answer, responses=responses, openapi_extra=_body_of(service.kind))(predict)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """Tell that the service is up, and what it answers."""
         return {"status": "ok", **service.facts}
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=PlainTextResponse)
     async def counts() -> Response:
         """Counts for Prometheus."""
         return Response(metrics.text(service.guarded.counts), media_type=CONTENT_TYPE)
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(page(app.openapi(), service.kind))

@@ -128,6 +128,11 @@ def rows_of_images(files: list[bytes], limits: Limits) -> Rows:
         if not contents:
             raise UnreadableImageError("the file is empty")
         image = image_in_file(bytes(contents))  # type: ignore[call-overload]
+        if max(image.size) > limits.max_aspect * min(image.size):
+            raise UnreadableImageError(
+                f"it has {image.width} x {image.height} pixels, and a side may be at most {limits.max_aspect:g} times "
+                "the other"
+            )
         if image.width * image.height > n_left:
             raise UnreadableImageError(
                 f"it has {image.width} x {image.height} pixels, and at most {limits.max_pixels:,} of all images of a "

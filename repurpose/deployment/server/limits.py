@@ -19,6 +19,9 @@ class Limits:
         Images, texts or rows of numbers of a request.
     max_pixels : int
         Of the images of a request together: a file of few bytes may be huge when it is decoded.
+    max_aspect : float
+        How many times one side of an image may be the other: whatever brings the short side to a size, as most
+        preprocessing does, makes the long one so many times longer, and 1 x 20,000 pixels take gigabytes.
     max_waiting, max_bytes_waiting : int
         Requests that are received, wait or are answered, and what their bodies have together; one more is told to come
         back.
@@ -42,6 +45,7 @@ class Limits:
     max_bytes: int = 20_000_000
     max_rows: int = 1000
     max_pixels: int = 100_000_000
+    max_aspect: float = 100.0
     max_waiting: int = 128
     max_bytes_waiting: int = 200_000_000
     seconds_to_receive: float = 10.0

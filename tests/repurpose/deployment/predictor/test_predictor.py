@@ -141,6 +141,11 @@ def test_other_columns_than_expected_are_told_with_the_nearest(repurposer: Any) 
         repurposer.predictor()({"a": NEW, "b": NEW})
     with pytest.raises(TypeError, match=r"got list; rows alone are predicted by predict_label"):
         repurposer.predictor()([1, 2])
+    with pytest.raises(ValueError, match="names no column"):
+        repurposer.predictor(input=[])({"x": NEW})
+    for on_error in ("raise", "null"):
+        with pytest.raises(ValueError, match=r"differ in length: \[1, 2\] rows"):
+            repurposer.predictor(input=["a", "b"], on_error=on_error)({"a": [1.0, 2.0], "b": [1.0]})
     with pytest.raises(ValueError, match="has the columns none"):
         repurposer.predictor()({})
 

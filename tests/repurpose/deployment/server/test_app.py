@@ -156,10 +156,15 @@ def test_broken_and_huge_images_are_refused_plainly(images: httpx.Client) -> Non
         (b"no image", "its 8 bytes are of no format"),
         (whole[:-80], "cannot be read"),
         (huge, "100 x 101 pixels, and at most 10,000"),
+        (as_file(np.zeros((101, 1, 3), np.uint8)), "1 x 101 pixels, and a side may be at most 100 times the other"),
     ):
         answer = images.post("/predict", content=contents, headers={"Content-Type": "image/png"})
         assert (answer.status_code, said in answer.json()["detail"]) == (422, True), answer.text
         assert "0x" not in answer.text
+    slender = images.post(
+        "/predict", content=as_file(np.zeros((1, 100, 3), np.uint8)), headers={"Content-Type": "image/png"}
+    )
+    assert slender.status_code == 200
     together = images.post("/predict", files=[("a", (f"{n}", as_file(np.zeros((60, 90, 3), np.uint8)))) for n in "ab"])
     assert [row["accepted"] for row in together.json()["rows"]] == [True, False]
     mixed = images.post("/predict", files=[("a", ("a", whole)), ("b", ("b", b"")), ("c", ("c", whole))])
@@ -280,6 +285,9 @@ def test_health_metrics_and_pages_need_nothing_from_elsewhere(numbers: httpx.Cli
         assert "POST /predict" in page.text
         assert "http://" not in page.text
         assert "https://" not in page.text
+    for path in ("/health", "/metrics", "/", "/docs"):  # as balancers of load ask
+        asked = numbers.head(path)
+        assert (asked.status_code, asked.content) == (200, b"")
     assert numbers.get("/nothing").status_code == 404
     assert numbers.get("/predict").status_code == 405
 
