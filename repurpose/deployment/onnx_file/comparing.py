@@ -20,6 +20,7 @@ __all__ = ["OUTPUTS", "Comparison", "FileAnswers", "compared", "library_answers"
 OUTPUTS = ("probabilities", "label_index", "in_set", "p_value")
 _ROWS_AT_ONCE = 32
 _SHOWN = 5
+_TOLERANCE = 1e-9  # of p-values, which are shares of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +107,13 @@ def compared(
     rows = np.arange(len(file.label_index))
     other_labels = file.label_index != library.label_index
     lead = library.probabilities[rows, library.label_index] - library.probabilities[rows, file.label_index]
-    close_labels, close_rows, (least, most) = _closeness(answers, library.features)
-    other_members = file.in_set != library.in_set
-    tolerance = 1e-9
-    other_p_values = np.abs(file.p_value - library.p_value) > tolerance
+    rounding = _Rounding(answers, library.features)
+    other_sets = (file.in_set != library.in_set).any(axis=1)
+    other_p_values = ~(np.abs(file.p_value - library.p_value) <= _TOLERANCE)  # NaN, too
     wrong = {
         "labels": other_labels & (lead > 2 * within),
-        # A set that would be empty gets the likeliest label, and loses it where another comes in.
-        "sets": other_members.any(axis=1) & ~(close_labels.any(axis=1)),
-        "p-values": other_p_values & ((file.p_value < least - tolerance) | (file.p_value > most + tolerance)),
+        "sets": other_sets & ~(rounding.holds_sets(file) & rounding.holds_sets(library)),
+        "p-values": other_p_values & ~(rounding.holds_p_values(file) & rounding.holds_p_values(library)),
     }
     if told := [f"{name} in rows {_few(found)}" for name, found in wrong.items() if found.any()]:
         raise FileDiffersError(
@@ -124,23 +123,41 @@ def compared(
         difference,
         _relative(file, library),
         _numbers(other_labels),
-        _numbers(other_members.any(axis=1)),
+        _numbers(other_sets),
         _numbers(other_p_values),
-        int((close_labels.any(axis=1) | close_rows).sum()),
+        rounding.n_open,
     )
 
 
-def _closeness(
-    answers: CalibratedAnswers, features: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Return which labels and rows have scores near that of a reference row, and p-values a little to both sides."""
-    with torch.no_grad():
-        given, judged = torch.from_numpy(np.ascontiguousarray(features)), answers.p_values
-        found, rows = answers.closeness(given), answers.rows(given)
-        scores = torch.stack([judge(rows) for judge in judged.judges])
-        near = CLOSE * judged.counts.get_buffer("scales")[:, None]
-        least, most = ((1 + judged.counts(scores + side * near).sum(dim=0)) / judged.n_rows for side in (1, -1))
-    return (found.labels <= CLOSE).numpy(), (found.rows <= CLOSE).numpy(), (least.numpy(), most.numpy())
+class _Rounding:
+    """What answers may be where rounding moves scores by `CLOSE`: those of the file, and of the library too.
+
+    The module that the file was made of says so, and may itself be wrong: then the library's answers are others.
+    """
+
+    def __init__(self, answers: CalibratedAnswers, features: np.ndarray) -> None:
+        with torch.no_grad():
+            self.bounds = answers.within(torch.from_numpy(np.ascontiguousarray(features)), CLOSE)
+        self.allow_empty = answers.allow_empty
+
+    @property
+    def n_open(self) -> int:
+        """How many rows have a set or a p-value that rounding may decide."""
+        bounds = self.bounds
+        return int(((bounds.surely != bounds.possibly).any(dim=1) | (bounds.least != bounds.most)).sum())
+
+    def holds_sets(self, found: FileAnswers) -> np.ndarray:
+        """Return of which rows the set may be so: bool (n_rows,)."""
+        surely, possibly = self.bounds.surely.numpy(), self.bounds.possibly.numpy()
+        if not self.allow_empty:  # what may be empty may have the likeliest label in place of that
+            is_likeliest = found.probabilities == found.probabilities.max(axis=1, keepdims=True)
+            possibly = possibly | (is_likeliest & ~surely.any(axis=1, keepdims=True))
+        return ((found.in_set | ~surely) & (possibly | ~found.in_set)).all(axis=1)
+
+    def holds_p_values(self, found: FileAnswers) -> np.ndarray:
+        """Return of which rows the p-value may be so: bool (n_rows,)."""
+        least, most = self.bounds.least.numpy(), self.bounds.most.numpy()
+        return (found.p_value >= least - _TOLERANCE) & (found.p_value <= most + _TOLERANCE)
 
 
 def _session(model: "ModelProto") -> Any:
