@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from model_handler import Features
+from model_handler.data.text.text_transform import MASK
 from repurpose.deployment.answers import CalibratedAnswers
 from repurpose.deployment.onnx_file.interface import OnnxFileMixin
 from repurpose.deployment.onnx_file.parity import CLOSE, FileDiffersError
@@ -69,16 +70,26 @@ def library_answers(repurposer: OnnxFileMixin, features: Features, answers: Cali
 
 
 def run_file(model: "ModelProto", inputs: Mapping[str, np.ndarray]) -> FileAnswers:
-    """Run a file on all rows, some at a time: first one alone, as batches may have any number."""
+    """Run a file on all rows, some at a time: first one alone and not padded, as batches may have any size."""
     n_rows = len(next(iter(inputs.values())))
     ends = [1, *range(1 + _ROWS_AT_ONCE, n_rows, _ROWS_AT_ONCE), n_rows] if n_rows > 1 else [n_rows]
     session = _session(model)
     made, start = [], 0
     for end in ends:
-        made.append(session.run([*OUTPUTS, "features"], {name: array[start:end] for name, array in inputs.items()}))
+        rows = {name: array[start:end] for name, array in inputs.items()}
+        made.append(session.run([*OUTPUTS, "features"], rows if start else _without_padding(rows)))
         start = end
     probabilities, label_index, in_set, p_value, features = map(np.concatenate, zip(*made, strict=True))
     return FileAnswers(probabilities, label_index, in_set, p_value, features)
+
+
+def _without_padding(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return texts without the tokens on the right that all of them mask, and other inputs as they are."""
+    mask = inputs.get(MASK)
+    if mask is None or not (used := np.flatnonzero(mask.any(axis=0))).size:
+        return inputs
+    length = used[-1] + 1
+    return {name: array[:, :length] if array.shape == mask.shape else array for name, array in inputs.items()}
 
 
 def run_head(model: "ModelProto", features: np.ndarray) -> FileAnswers:
