@@ -246,8 +246,11 @@ class Repurposer(UncertaintyMixin, ServingMixin, LabellingMixin, DeploymentMixin
         """Raise ValueError, before anything is read, for training data that can have no labels."""
         refuse_unlabelled(data, f"{type(self).__name__} {REQUIRES_LABELS}")
 
-    def _learn(self, data: object) -> None:
-        """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""
+    def _learn(self, data: object) -> object:
+        """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns.
+
+        Other data may be returned, by which classes are named.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
 
     def _predict_codes(self, data: object) -> tuple[np.ndarray, object]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler import Features, ImageFolderData, TableData
+from model_handler import Features, ImageFolderData, ShardedFeatures, TableData
 from model_handler.data import named_classes, opened
 
 __all__ = [
@@ -44,7 +44,7 @@ def is_features(data: object) -> TypeGuard[Features]:
     return isinstance(data, Features)
 
 
-def is_sharded(data: object) -> bool:
+def is_sharded(data: object) -> TypeGuard[ShardedFeatures]:
     """Return whether data are features in parts, which may not fit in memory, such as `Features.open` gives them."""
     return hasattr(data, "blocks") and hasattr(data, "layer_names")
 

@@ -21,7 +21,7 @@ __all__ = ["WeightedFitting", "takes", "takes_weights"]
 class WeightedFitting:
     """Gives each subclass `repurpose` and `fit` as its hook allows; methods that a subclass wrote itself stay."""
 
-    _learn: Callable[..., None]
+    _learn: Callable[..., object]
     _learn_by: Callable[..., Self]
     _train_model_from_features: Callable[..., Any]
 

@@ -68,7 +68,8 @@ class ShardedTraining:
         """Do as other heads with other data. Of shards return a `Features`, by which classes are named."""
         shards: Any = inputs_of(data)
         if not is_sharded(shards):
-            return self._learn_whole(data, sample_weight, groups)
+            self._learn_whole(data, sample_weight, groups)
+            return None
         labels = label_array(needed_labels(data[1] if is_pair(data) else shards.labels, _needs(self)))
         if len(labels) != len(shards):
             raise ValueError(f"the shards have {len(shards)} rows and {len(labels)} labels; every row needs one label")
