@@ -61,7 +61,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.listing": ("image_suffixes",),
     "data.tar.tar_shards": ("names_tars",),
-    "data.text.text_transform": ("reads_text",),
+    "data.text.text_transform": (
+        "MASK",
+        "reads_text",
+    ),
     "default_layer": ("default_layer",),
     "errors": (
         "CorruptFileError",

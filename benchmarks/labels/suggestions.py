@@ -44,6 +44,7 @@ _N_QUERY, _N_LABELLED, _N_ASKED = 5000, 500, 20
 _OF_LIBRARY = ("doubt", "epig", "variance", "margin", "typicality")
 _FLOOR = 1e-3  # of the probability of a label, where its class was never seen
 _N_TARGETS = 200
+_ROUNDING = 1e-9  # of a mean over draws
 _CORE = "seconds of the core"  # where others have it in between
 _MEASURES = {"accuracy": 1, "log loss": -1}  # and whether more is better
 _MOST_LABELS = 70  # 30 % fewer than random rows
@@ -64,7 +65,7 @@ pool. "Labels needed" are those with which the mean curve reaches what random ro
 error of the jackknife over draws; {_MOST + _STEP} is: not reached. A class that was never seen has the probability
 {_FLOOR:g} in the log loss. The last three ways begin with 10 rows of their own. BADGE takes the gradients of the
 Gaussian process's probabilities and rows; "clusters weighted by doubt" is CLUE. What `method="auto"` is was chosen on
-other draws (seeds from 1,000 on) of the same two data sets. Seconds are those of a query.
+other draws (seeds from 1,000 on) of the same two data sets. Seconds are those of a query; other work shared the cores.
 """
 _DROPS = f"""### The expected drop beside the drop that came
 
@@ -105,7 +106,8 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
 
 
 def _learn(pool: Features, test: Features, labelled: np.ndarray, choose: Choose, seed: int) -> dict[str, float]:
-    bare, rng, found = Features(pool.values), np.random.RandomState(seed), {}
+    bare, rng = Features(pool.values), np.random.RandomState(seed)
+    found: dict[str, float] = {}
     classes, seconds = np.unique(pool.labels), 0.0
     while True:
         head = _head(seed).repurpose(pool[labelled])
@@ -184,11 +186,11 @@ def needed(findings: Findings, task: str, way: str, measure: str) -> Estimate | 
 def _reached(curve: np.ndarray, level: float) -> float:
     """Where a curve over the numbers of labels first comes to a level, between them by a line."""
     for number, (labels, value) in enumerate(zip(_COUNTS, curve)):
-        if value >= level:
+        if value >= level - _ROUNDING:
             if number == 0:
                 return float(labels)
             before = curve[number - 1]
-            return float(labels - _STEP * (value - level) / (value - before))
+            return float(labels - _STEP * max(0.0, value - level) / (value - before))
     return float(_MOST + _STEP)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data.text.text_transform import IDS, MASK, reads_text
-from model_handler.onnx_export.pixel_scaling import PixelScaling, PreparedPixels, parted
+from model_handler.onnx_export.pixel_scaling import PixelScaling, PreparedPixels, in_words, parted
 
 __all__ = ["FileInputs", "file_inputs"]
 
@@ -77,14 +77,14 @@ def file_inputs(
             return _of_pixels(values, *found)
         made = [transform(_image(pixels)) for pixels in values]  # type: ignore[misc]
         _check_one_shape([tuple(part.shape) for part in made])
-        facts = {"transform": " ".join(repr(transform).split())}
+        facts = {"transform": in_words(transform)}
         return _of_tensors({"inputs": torch.stack(made)}, "tensor", dtype, facts)
     if isinstance(values, Mapping):
         facts = _of_tokenizer(transform) if reads_text(transform) else {}
         return _of_tensors(dict(values), "dict", dtype, facts)
     if isinstance(values, tuple):
         return _of_tensors({f"inputs_{number}": part for number, part in enumerate(values)}, "tuple", dtype, {})
-    facts = {} if transform is None else {"transform": " ".join(repr(transform).split())}
+    facts = {} if transform is None else {"transform": in_words(transform)}
     return _of_tensors({"inputs": values}, "tensor", dtype, facts)
 
 
@@ -99,6 +99,7 @@ def _of_pixels(images: Sequence[np.ndarray], prepared: PreparedPixels, scaling: 
             "layout": "rows, height, width, channels",
             "channels": _COLOURS.get(n_channels, str(n_channels)),
             "range": [0, 255],
+            "decoded": "8 bits, RGB without alpha, turned upright as the orientation in EXIF says",
             "before": list(prepared.steps),
             "inside": {"factor": scaling.factors.tolist(), "offset": scaling.offsets.tolist()},
         }

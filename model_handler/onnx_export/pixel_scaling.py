@@ -5,6 +5,7 @@ or it is not taken for such. It goes into a file of ONNX; the first stays outsid
 Pillow does.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,22 @@ from torch import Tensor, nn
 
 from model_handler.data.decoding import open_image
 
-__all__ = ["PixelScaling", "PreparedPixels", "parted"]
+__all__ = ["PixelScaling", "PreparedPixels", "in_words", "parted"]
 
 Step = dict[str, Any]
 
 _TOLERANCE = 2e-6  # of float32, in steps of the scaled values
+_SETTINGS = (
+    "size",
+    "max_size",
+    "interpolation",
+    "antialias",
+    "padding",
+    "padding_mode",
+    "fill",
+    "to_enlarge",
+    "to_shrink",
+)
 _SIDES = ((23, 29), (70, 91))  # of test images, unlike the sizes that networks take
 
 
@@ -144,10 +156,15 @@ def _of_processor(processor: Any, settings: Step) -> tuple[PreparedPixels, Calla
 
 def _described(step: Any) -> Step:
     found: Step = {"step": type(step).__name__.lstrip("_")}
-    for name in ("size", "interpolation", "antialias", "padding", "fill", "to_enlarge", "to_shrink"):
-        if hasattr(step, name):
+    for name in _SETTINGS:
+        if getattr(step, name, None) is not None:
             found[name] = _plain(getattr(step, name))
-    return found if len(found) > 1 else {**found, "as": " ".join(repr(step).split())}
+    return found if len(found) > 1 else {**found, "as": in_words(step)}
+
+
+def in_words(step: object) -> str:
+    """Return what a step says of itself, on one line, and the same in every process: without its place in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(step).split()))
 
 
 def _plain(value: Any) -> Any:

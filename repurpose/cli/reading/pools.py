@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.reading.images import Images, OnError, images_at, images_in_table
 
@@ -58,5 +60,5 @@ def pool_in_table(
     is_text = reads_text(repurposer._reading()["transform"])
     images: Images = images_in_table(table, input_column, label_column, on_error, labelled=False, reads_text=is_text)
     features = repurposer.features_to_judge(images.data)
-    known = None if images.labels is None else images.known_labels
+    known = None if images.labels is None else np.array(images.known_labels, dtype=object)
     return Pool(replace(features, labels=known), images.kind, images.names, [] if is_text else images.files)

@@ -7,6 +7,6 @@ May import: uncertainty.
 """
 
 from repurpose.deployment.answers.building import answers_of
-from repurpose.deployment.answers.calibrated_answers import CalibratedAnswers, Closeness
+from repurpose.deployment.answers.calibrated_answers import CalibratedAnswers, Within
 
-__all__ = ["CalibratedAnswers", "Closeness", "answers_of"]
+__all__ = ["CalibratedAnswers", "Within", "answers_of"]

@@ -7,23 +7,25 @@ from torch import Tensor, nn
 
 from repurpose.deployment.answers.judging import PValues, SetsByFolds, SetsByThreshold
 
-__all__ = ["CalibratedAnswers", "Closeness"]
+__all__ = ["CalibratedAnswers", "Within"]
 
 
 @dataclass(frozen=True, eq=False)
-class Closeness:
-    """How far scores are from the nearest reference score; in what is next to one, rounding may decide.
+class Within:
+    """What sets and p-values may become where rounding moves scores a little.
 
     Attributes
     ----------
-    labels : float64 tensor of shape (n_rows, n_classes)
-        Of the nonconformity of each label, which is a matter of probabilities.
-    rows : float64 tensor of shape (n_rows,)
-        Of the unfamiliarity of each row, in units of the largest reference score.
+    surely, possibly : bool tensors of shape (n_rows, n_classes)
+        Which labels are in a set in any case, and which in some; before a set that is empty gets its likeliest label.
+    least, most : float64 tensors of shape (n_rows,)
+        The smallest and the largest p-value.
     """
 
-    labels: Tensor
-    rows: Tensor
+    surely: Tensor
+    possibly: Tensor
+    least: Tensor
+    most: Tensor
 
 
 class CalibratedAnswers(nn.Module):
@@ -72,11 +74,14 @@ class CalibratedAnswers(nn.Module):
             members = members | (is_likeliest & ~members.any(dim=1, keepdim=True))
         return probabilities.double(), label_index, members, self.p_values(rows)
 
-    def closeness(self, features: Tensor) -> Closeness:
-        """Return how far the scores of rows (n_rows, n_features) are from the scores that they are compared with."""
+    def within(self, features: Tensor, near: float) -> Within:
+        """Return what answers to rows (n_rows, n_features) may become where scores move by `near` at most.
+
+        It is in units of the largest reference score, 1 at least.
+        """
         rows = self.rows(features)
         probabilities = self.calibrated(self.head(rows))
-        return Closeness(self.sets.distance(rows, probabilities), self.p_values.distance(rows))
+        return Within(*self.sets.bounds(rows, probabilities, near), *self.p_values.bounds(rows, near))
 
     @property
     def n_bytes(self) -> int:

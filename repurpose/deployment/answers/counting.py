@@ -86,12 +86,10 @@ class CountsAtLeast(nn.Module):
         """Count for float64 scores."""
         return _taken(self.at_least, self._places(scores))
 
-    def distance(self, scores: Tensor) -> Tensor:
-        """Return how far each score is from the nearest reference score of its judge, in units of their size."""
-        places = self._places(scores)
-        above, below = _taken(self.growing, places), _taken(self.growing, (places - 1).clamp(min=0))
-        below = torch.where(places > self._of_judges(self.starts, scores), below, -torch.inf)
-        return torch.minimum(above - scores, scores - below) / self._of_judges(self.scales, scores)
+    def bounds(self, scores: Tensor, near: float) -> tuple[Tensor, Tensor]:
+        """Return the fewest and the most counts of scores within `near`, in units of the size of their judge's."""
+        reach = near * self._of_judges(self.scales, scores)
+        return self(scores + reach), self(scores - reach)
 
     def _places(self, scores: Tensor) -> Tensor:
         """Return the place in the table of the first score that is not smaller than each, int64."""

@@ -34,9 +34,10 @@ class PValues(nn.Module):
         """Map rows of features to p-values, in the shape of the judges' scores."""
         return (1 + self.counts(self._scores(rows)).sum(dim=0)) / self.n_rows
 
-    def distance(self, rows: Tensor) -> Tensor:
-        """Return how far each score is from the nearest reference score of any judge."""
-        return self.counts.distance(self._scores(rows)).amin(dim=0)
+    def bounds(self, rows: Tensor, near: float) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest p-values of scores that are at most `near` from those of rows."""
+        least, most = (counts.sum(dim=0) for counts in self.counts.bounds(self._scores(rows), near))
+        return (1 + least) / self.n_rows, (1 + most) / self.n_rows
 
     def _scores(self, rows: Tensor) -> Tensor:
         return torch.stack([judge(rows) for judge in self.judges])
@@ -56,9 +57,10 @@ class SetsByFolds(nn.Module):
         """Map rows of features (n_rows, n_features) to bool (n_rows, n_classes)."""
         return self.p_values(rows) > self.share_left_out
 
-    def distance(self, rows: Tensor, probabilities: Tensor) -> Tensor:
-        """Return how far the score of each label is from that of the nearest reference row: (n_rows, n_classes)."""
-        return self.p_values.distance(rows)
+    def bounds(self, rows: Tensor, probabilities: Tensor, near: float) -> tuple[Tensor, Tensor]:
+        """Return which labels are inside for all scores at most `near` away, and which for some."""
+        least, most = self.p_values.bounds(rows, near)
+        return least > self.share_left_out, most > self.share_left_out
 
 
 class SetsByThreshold(nn.Module):
@@ -75,6 +77,7 @@ class SetsByThreshold(nn.Module):
         """Map rows of features and their calibrated probabilities (n_rows, n_classes) to bool of the same shape."""
         return self.nonconformity(probabilities) <= self.largest
 
-    def distance(self, rows: Tensor, probabilities: Tensor) -> Tensor:
-        """Return how far the score of each label is from the largest that is in a set: (n_rows, n_classes)."""
-        return (self.nonconformity(probabilities) - self.largest).abs()
+    def bounds(self, rows: Tensor, probabilities: Tensor, near: float) -> tuple[Tensor, Tensor]:
+        """Return which labels are inside for all scores at most `near` away, and which for some."""
+        scores = self.nonconformity(probabilities)
+        return scores + near <= self.largest, scores - near <= self.largest

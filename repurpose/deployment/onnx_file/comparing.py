@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from model_handler import Features
+from model_handler.data.text.text_transform import MASK
 from repurpose.deployment.answers import CalibratedAnswers
 from repurpose.deployment.onnx_file.interface import OnnxFileMixin
 from repurpose.deployment.onnx_file.parity import CLOSE, FileDiffersError
@@ -20,6 +21,7 @@ __all__ = ["OUTPUTS", "Comparison", "FileAnswers", "compared", "library_answers"
 OUTPUTS = ("probabilities", "label_index", "in_set", "p_value")
 _ROWS_AT_ONCE = 32
 _SHOWN = 5
+_TOLERANCE = 1e-9  # of p-values, which are shares of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +70,26 @@ def library_answers(repurposer: OnnxFileMixin, features: Features, answers: Cali
 
 
 def run_file(model: "ModelProto", inputs: Mapping[str, np.ndarray]) -> FileAnswers:
-    """Run a file on all rows, some at a time: first one alone, as batches may have any number."""
+    """Run a file on all rows, some at a time: first one alone and not padded, as batches may have any size."""
     n_rows = len(next(iter(inputs.values())))
     ends = [1, *range(1 + _ROWS_AT_ONCE, n_rows, _ROWS_AT_ONCE), n_rows] if n_rows > 1 else [n_rows]
     session = _session(model)
     made, start = [], 0
     for end in ends:
-        made.append(session.run([*OUTPUTS, "features"], {name: array[start:end] for name, array in inputs.items()}))
+        rows = {name: array[start:end] for name, array in inputs.items()}
+        made.append(session.run([*OUTPUTS, "features"], rows if start else _without_padding(rows)))
         start = end
     probabilities, label_index, in_set, p_value, features = map(np.concatenate, zip(*made, strict=True))
     return FileAnswers(probabilities, label_index, in_set, p_value, features)
+
+
+def _without_padding(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return texts without the tokens on the right that all of them mask, and other inputs as they are."""
+    mask = inputs.get(MASK)
+    if mask is None or not (used := np.flatnonzero(mask.any(axis=0))).size:
+        return inputs
+    length = used[-1] + 1
+    return {name: array[:, :length] if array.shape == mask.shape else array for name, array in inputs.items()}
 
 
 def run_head(model: "ModelProto", features: np.ndarray) -> FileAnswers:
@@ -106,15 +118,13 @@ def compared(
     rows = np.arange(len(file.label_index))
     other_labels = file.label_index != library.label_index
     lead = library.probabilities[rows, library.label_index] - library.probabilities[rows, file.label_index]
-    close_labels, close_rows, (least, most) = _closeness(answers, library.features)
-    other_members = file.in_set != library.in_set
-    tolerance = 1e-9
-    other_p_values = np.abs(file.p_value - library.p_value) > tolerance
+    rounding = _Rounding(answers, library.features)
+    other_sets = (file.in_set != library.in_set).any(axis=1)
+    other_p_values = ~(np.abs(file.p_value - library.p_value) <= _TOLERANCE)  # NaN, too
     wrong = {
         "labels": other_labels & (lead > 2 * within),
-        # A set that would be empty gets the likeliest label, and loses it where another comes in.
-        "sets": other_members.any(axis=1) & ~(close_labels.any(axis=1)),
-        "p-values": other_p_values & ((file.p_value < least - tolerance) | (file.p_value > most + tolerance)),
+        "sets": other_sets & ~(rounding.holds_sets(file) & rounding.holds_sets(library)),
+        "p-values": other_p_values & ~(rounding.holds_p_values(file) & rounding.holds_p_values(library)),
     }
     if told := [f"{name} in rows {_few(found)}" for name, found in wrong.items() if found.any()]:
         raise FileDiffersError(
@@ -124,23 +134,41 @@ def compared(
         difference,
         _relative(file, library),
         _numbers(other_labels),
-        _numbers(other_members.any(axis=1)),
+        _numbers(other_sets),
         _numbers(other_p_values),
-        int((close_labels.any(axis=1) | close_rows).sum()),
+        rounding.n_open,
     )
 
 
-def _closeness(
-    answers: CalibratedAnswers, features: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Return which labels and rows have scores near that of a reference row, and p-values a little to both sides."""
-    with torch.no_grad():
-        given, judged = torch.from_numpy(np.ascontiguousarray(features)), answers.p_values
-        found, rows = answers.closeness(given), answers.rows(given)
-        scores = torch.stack([judge(rows) for judge in judged.judges])
-        near = CLOSE * judged.counts.get_buffer("scales")[:, None]
-        least, most = ((1 + judged.counts(scores + side * near).sum(dim=0)) / judged.n_rows for side in (1, -1))
-    return (found.labels <= CLOSE).numpy(), (found.rows <= CLOSE).numpy(), (least.numpy(), most.numpy())
+class _Rounding:
+    """What answers may be where rounding moves scores by `CLOSE`: those of the file, and of the library too.
+
+    The module that the file was made of says so, and may itself be wrong: then the library's answers are others.
+    """
+
+    def __init__(self, answers: CalibratedAnswers, features: np.ndarray) -> None:
+        with torch.no_grad():
+            self.bounds = answers.within(torch.from_numpy(np.ascontiguousarray(features)), CLOSE)
+        self.allow_empty = answers.allow_empty
+
+    @property
+    def n_open(self) -> int:
+        """How many rows have a set or a p-value that rounding may decide."""
+        bounds = self.bounds
+        return int(((bounds.surely != bounds.possibly).any(dim=1) | (bounds.least != bounds.most)).sum())
+
+    def holds_sets(self, found: FileAnswers) -> np.ndarray:
+        """Return of which rows the set may be so: bool (n_rows,)."""
+        surely, possibly = self.bounds.surely.numpy(), self.bounds.possibly.numpy()
+        if not self.allow_empty:  # what may be empty may have the likeliest label in place of that
+            is_likeliest = found.probabilities == found.probabilities.max(axis=1, keepdims=True)
+            possibly = possibly | (is_likeliest & ~surely.any(axis=1, keepdims=True))
+        return ((found.in_set | ~surely) & (possibly | ~found.in_set)).all(axis=1)
+
+    def holds_p_values(self, found: FileAnswers) -> np.ndarray:
+        """Return of which rows the p-value may be so: bool (n_rows,)."""
+        least, most = self.bounds.least.numpy(), self.bounds.most.numpy()
+        return (found.p_value >= least - _TOLERANCE) & (found.p_value <= most + _TOLERANCE)
 
 
 def _session(model: "ModelProto") -> Any:

@@ -62,11 +62,12 @@ class SuggestingMixin:
             row of training, where these were kept. The score is in nats for ``"epig"``, a variance for
             ``"variance"``, one times nats for ``"doubt"``, 1 - margin for ``"margin"``, and an inverse distance for
             ``"typicality"``. Its `attrs` have the `method`, how many rows could be chosen (`n_rows`), and
-            `expected_log_loss`, the mean entropy of the probabilities over these (nats). Of a `GpRepurposer`, and of at
-            most 300 suggestions, they also have `expected_drop`, by how much all these labels together are expected to
-            lower that over the rows that are left, with its standard error `expected_drop_error`, and `log_loss_then`,
-            the `expected_log_loss` that the next call should find. Labels of the rows are drawn from the head's own
-            probabilities, at its kernel; docs/labels.md has how far that is from what comes.
+            `expected_log_loss`, the mean entropy of the probabilities over these (nats). Of a `GpRepurposer` that has
+            no calibration by vector, and of at most 300 suggestions, they also have `expected_drop`, by how much all
+            these labels together are expected to lower that over the rows that are left, with its standard error
+            `expected_drop_error`, and `log_loss_then`, the `expected_log_loss` that the next call should find. Labels
+            of the rows are drawn from the head's own probabilities, at its kernel; docs/labels.md has how far that is
+            from what comes.
 
         Raises
         ------

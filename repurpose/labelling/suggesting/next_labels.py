@@ -1,6 +1,7 @@
 """`suggest_labels` chooses, from a pool, the rows whose labels would teach a trained head most."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -131,8 +132,13 @@ def _expectations(
     left = np.flatnonzero(~np.isin(judged.rows, chosen))
     if len(left) == 0 or len(chosen) > _MOST_EXPECTED_OF:
         return {}
+    calibration, model = vars(repurposer).get("calibration_"), _model_of(repurposer)
+    if calibration is not None:
+        if calibration.temperature is None:  # numbers for each class are no temperature
+            return {}
+        model = replace(model, temperature=model.temperature * calibration.temperature)
     latent = _latent(repurposer, features, chosen, judged.rows[rng.permutation(left)[:_MOST_TARGETS]])
-    drop = expected_drop(_model_of(repurposer), latent, _targets_of(repurposer), len(chosen), rng)
+    drop = expected_drop(model, latent, _targets_of(repurposer), len(chosen), rng)
     return {
         "expected_drop": drop.mean,
         "expected_drop_error": drop.error,

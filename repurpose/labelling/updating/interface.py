@@ -88,6 +88,8 @@ class UpdatingMixin:
         points or ``svgp=True``, points are chosen again by k-means and the rest is held. `LrRepurposer` and
         `LaplaceRepurposer` are *not exact*: they are fitted again from their coefficients, at the held `c_`.
 
+        Other threads must not ask this object meanwhile: add to a `copy.copy` of it, which leaves it as it is.
+
         `reference_answers_` are forgotten. A calibration by temperature stays, one by vector is forgotten with a
         UserWarning where classes are new.
 

@@ -18,7 +18,10 @@ def checked_positions(rows: object, n_rows: int) -> np.ndarray:
     Raises TypeError for what is no whole number, ValueError for none at all, for positions that are not there, and for
     one that comes twice.
     """
-    given = np.atleast_1d(rows.detach().cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows))
+    try:
+        given = np.atleast_1d(rows.detach().cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows))
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"rows must be positions on one axis, whole numbers from 0 to {n_rows - 1}") from error
     if given.ndim != 1:
         raise ValueError(f"rows must be positions on one axis, got an array of shape {given.shape}")
     if given.dtype == bool:
@@ -46,7 +49,8 @@ def positions_of_files(rows: object, files: np.ndarray | None) -> np.ndarray | N
     Raises ValueError where no files are known, for a path that is not among them, and for one that may be several.
     """
     given = [rows] if isinstance(rows, (str, PathLike)) else rows
-    paths = given.tolist() if isinstance(given, np.ndarray) and given.dtype.kind in "UO" else given
+    is_array = hasattr(given, "__array__") and not isinstance(given, torch.Tensor)  # numpy's, or a column of pandas
+    paths = np.asarray(given).tolist() if is_array else given
     if (
         not isinstance(paths, (list, tuple))
         or not paths

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from model_handler import Features
-from model_handler.errors import with_fix
+from model_handler.errors import first_few, with_fix
+from model_handler.user_warnings import warn_user
 from repurpose.labelling.watching.grids import certainty_grid, energy_grid, grid_around, scores_of_held_out_rows
 from repurpose.seeding import RandomState, rng_at_prediction
 from repurpose.uncertainty.comparisons import ReferenceRows, ScoreByHead, Scorer, fit_detector
@@ -19,6 +20,7 @@ __all__ = ["CERTAINTY", "UNFAMILIARITY", "Judges", "Watched", "judges_of"]
 
 UNFAMILIARITY, CERTAINTY = "unfamiliarity", "certainty"
 _PROBABILITY_HOOK = "_predict_probability_from_features"
+_FEW = 2  # rows of a class, of which a fold leaves one at most
 _CONFORMALIZE = "call conformalize(data) with labelled rows that were not used in training, and watch then"
 
 
@@ -27,6 +29,7 @@ class Watched(Protocol):
 
     random_state: RandomState
     classes_: np.ndarray
+    class_names_: np.ndarray
 
     def training_rows(self) -> ReferenceRows: ...
 
@@ -135,7 +138,8 @@ def judges_of(repurposer: Watched, method: str) -> Judges:
     """Return what a stream is judged by.
 
     Raises ValueError where there are no rows to compare with that are exchangeable with those of a stream, and
-    NotImplementedError where there is no score to watch.
+    NotImplementedError where there is no score to watch. Gives a UserWarning where these rows come from a fold, and a
+    class has two rows of training or fewer.
     """
     repurposer._check_is_repurposed()
     can_be_asked, has_rows = repurposer._defines(_PROBABILITY_HOOK), hasattr(repurposer, "training_features_")
@@ -184,9 +188,26 @@ def _of_one_fold(repurposer: Watched) -> tuple[Any, int, ReferenceRows, Referenc
             python=_CONFORMALIZE,
         )
     largest = max(repurposer.heads_of_folds(), key=lambda fold: len(fold.held_out))
+    _tell_of_small_classes(repurposer, training)
     folds = repurposer._fold_of_each_row()
     number = int(folds[largest.held_out[0]])
     return largest.head, number, training[largest.held_out], training[folds != number]
+
+
+def _tell_of_small_classes(repurposer: Watched, training: ReferenceRows) -> None:
+    """Give a UserWarning for classes of which a fold leaves one row, or one group, to learn from, or none."""
+    units = np.arange(len(training)) if training.groups is None else training.groups
+    codes, _ = np.unique(np.stack([training.codes, units]), axis=1)
+    small = np.flatnonzero(np.bincount(codes, minlength=len(repurposer.classes_)) <= _FEW)
+    if not len(small):
+        return
+    kind = "rows" if training.groups is None else "groups"
+    said = (
+        f"{first_few([str(name) for name in repurposer.class_names_[small]], 5)} have {_FEW} {kind} of training or "
+        "fewer: those that a fold holds out look odder than those of a stream, so that false alarms may come more "
+        "often than alpha says"
+    )
+    warn_user(with_fix(UserWarning, said, python=_CONFORMALIZE))
 
 
 def _one_of_each_group(rows: ReferenceRows, rng: np.random.RandomState) -> ReferenceRows:

@@ -81,7 +81,8 @@ def left_out_probabilities(
     sizes = torch.bincount(posterior.solve.class_of_column, minlength=posterior.solve.n_classes).tolist()
     dealt = [deal_groups(sizes, random_state, groups) for _ in range(_N_DEALINGS)]
     summed, n_times = torch.zeros_like(posterior.weights), torch.zeros(len(posterior.weights), 1).double()
-    for rows, *latent in posterior.each_left_out([rows for dealing in dealt for rows in dealing]):
-        summed.index_add_(0, rows, torch.softmax(tempered_logits(*latent, variance_factor, temperature), dim=1))
+    for rows, means, variances in posterior.each_left_out([rows for dealing in dealt for rows in dealing]):
+        logits = tempered_logits(means, variances, variance_factor, temperature)
+        summed.index_add_(0, rows, torch.softmax(logits, dim=1))
         n_times.index_add_(0, rows, torch.ones(len(rows), 1).double())
     return (summed / n_times).numpy()

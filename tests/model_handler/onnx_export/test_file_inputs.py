@@ -22,6 +22,7 @@ def test_images_are_bytes_with_channels_last_at_the_size_of_the_network() -> Non
     assert fact["shape"] == ["rows", 8, 8, 3]
     assert (fact["dtype"], fact["range"], fact["channels"]) == ("uint8", [0, 255], "RGB")
     assert [step["step"] for step in fact["before"]] == ["Resize", "CenterCrop"]
+    assert "EXIF" in fact["decoded"]
     read = inputs.reading(torch.from_numpy(inputs.arrays["images"]))
     wanted = torch.stack([TRANSFORM(transforms.functional.to_pil_image(photo)) for photo in PHOTOS])
     torch.testing.assert_close(read, wanted, atol=1e-6, rtol=0)

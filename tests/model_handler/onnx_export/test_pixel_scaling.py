@@ -82,6 +82,22 @@ def test_resize_and_crop_are_described() -> None:
     assert crop == {"step": "CenterCrop", "size": [32, 32]}
 
 
+def test_what_a_resize_and_a_border_are_told_is_described() -> None:
+    steps = [transforms.Resize(20, max_size=24), transforms.Pad(2, padding_mode="reflect"), transforms.CenterCrop(16)]
+    found = parted(transforms.Compose([*steps, transforms.ToTensor()]))
+    assert found is not None
+    resize, border, _ = found[0].steps
+    assert resize["max_size"] == 24
+    assert (border["padding"], border["padding_mode"]) == (2, "reflect")
+
+
+def test_a_function_of_ones_own_is_described_the_same_in_every_process() -> None:
+    found = parted(transforms.Compose([lambda image: image.resize((9, 9)), transforms.ToTensor()]))
+    assert found is not None
+    assert "<lambda>" in found[0].steps[0]["as"]
+    assert "0x" not in found[0].steps[0]["as"]
+
+
 def test_processors_of_transformers_are_parted() -> None:
     transformers = pytest.importorskip("transformers")
     from model_handler.sources.image_processors import ImageProcessing

@@ -48,10 +48,12 @@ def test_the_largest_score_inside_parts_sets_as_p_values_do() -> None:
     assert ReferenceScores(np.array([1.0])).largest_inside(1.0) == -np.inf
 
 
-def test_the_distance_is_that_to_the_nearest_reference_score_in_units_of_the_largest() -> None:
+def test_bounds_reach_as_far_as_the_size_of_the_scores_says() -> None:
     counts = CountsAtLeast([ReferenceScores(np.array([0.0, 10.0])), ReferenceScores(np.array([0.5]))])
-    scores = torch.tensor([[-1.0, 4.0, 12.0], [0.5, 0.0, 1.0]], dtype=torch.float64)
-    assert counts.distance(scores).numpy() == pytest.approx(np.array([[0.1, 0.4, 0.2], [0.0, 0.5, 0.5]]), abs=1e-8)
+    scores = torch.tensor([[-0.5, 4.0, 10.5], [0.55, 0.3, 1.0]], dtype=torch.float64)
+    fewest, most = counts.bounds(scores, 0.1)  # one of 10 units, and one of 1
+    assert fewest.tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert most.tolist() == [[2, 1, 1], [1, 1, 0]]
 
 
 def test_many_reference_rows_take_little_memory() -> None:

@@ -1,10 +1,13 @@
 """Which answers of a file are taken for those of the library: those that rounding could have made others."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from repurpose import LrRepurposer
 from repurpose.deployment.answers import answers_of
@@ -47,6 +50,7 @@ def test_other_probabilities_are_refused(answered: Any) -> None:
         ("labels", lambda answers: replace(answers, label_index=(answers.label_index + 1) % 3)),
         ("sets", lambda answers: replace(answers, in_set=~answers.in_set)),
         ("p-values", lambda answers: replace(answers, p_value=answers.p_value + 1 / 31)),
+        ("p-values", lambda answers: replace(answers, p_value=answers.p_value * np.nan)),
     ],
 )
 def test_other_answers_of_clear_rows_are_refused(answered: Any, name: str, changed: Any) -> None:
@@ -68,3 +72,56 @@ def test_a_row_that_is_as_strange_as_a_reference_row_may_be_one_step_away(answer
     two_steps = replace(library, p_value=library.p_value - 2 * step)
     with pytest.raises(FileDiffersError, match="p-values in rows"):
         compared(two_steps, library, answers, within=END_TO_END, what="here")
+
+
+class _Shifted(nn.Module):
+    """A judge whose scores are a little too large."""
+
+    def __init__(self, judge: nn.Module, shift: float) -> None:
+        super().__init__()
+        self.judge, self.shift = judge, shift
+
+    def forward(self, rows: Any) -> Any:
+        return self.judge(rows) + self.shift
+
+
+def test_a_module_that_is_wrong_itself_is_found_by_the_answers_of_the_library(answered: Any) -> None:
+    """What rounding may do is taken from the module, which the file agrees with; the library does not."""
+    repurposer, _, library = answered
+    clear = np.arange(len(library.p_value))
+
+    def judged_by(answers: Any) -> Any:
+        with torch.no_grad():
+            found = [part.numpy() for part in answers(torch.from_numpy(library.features))]
+        return compared(FileAnswers(*found, library.features), library, answers, within=END_TO_END, what="here")
+
+    judged_by(answers_of(repurposer, 0.8))
+    strange = answers_of(repurposer, 0.8)
+    scores = np.sort(strange.p_values.judges[0](torch.from_numpy(library.features)).numpy())
+    strange.p_values.judges = nn.ModuleList([_Shifted(strange.p_values.judges[0], float(np.ptp(scores)) / 3)])
+    with pytest.raises(FileDiffersError, match="p-values in rows"):
+        judged_by(strange)
+    sets = answers_of(repurposer, 0.8)
+    others = library.probabilities[clear, library.label_index].min()  # of the row that is least certain
+    sets.sets.largest.fill_(1 - others - 1e-4)
+    with pytest.raises(FileDiffersError, match="sets in rows"):
+        judged_by(sets)
+
+
+def test_a_label_that_rounding_may_decide_leaves_the_others_of_its_row_no_choice(answered: Any) -> None:
+    _, answers, library = answered
+    on_edge = library.probabilities[0].argmin()
+    at_edge = deepcopy(answers)
+    at_edge.sets.largest.fill_(1 - float(library.probabilities[0, on_edge]))
+    with torch.no_grad():
+        in_set = at_edge(torch.from_numpy(library.features))[2].numpy()
+    there, within = replace(library, in_set=in_set), {"within": END_TO_END, "what": "here"}
+    for label in range(3):
+        changed = in_set.copy()
+        changed[0, label] ^= True
+        file = replace(there, in_set=changed)
+        if label == on_edge:
+            assert compared(file, there, at_edge, **within).other_sets == (0,)
+        else:
+            with pytest.raises(FileDiffersError, match="sets in rows 0"):
+                compared(file, there, at_edge, **within)

@@ -128,6 +128,9 @@ def test_texts_go_in_as_tokens(tmp_path: Path) -> None:
     inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
     found = run(tmp_path / "model.onnx", inputs)
     assert_same(found, repurposer, fresh)
+    alone = run(tmp_path / "model.onnx", {name: array[1:2, :1] for name, array in inputs.items()})  # of one token
+    np.testing.assert_allclose(alone.probabilities, found.probabilities[1:2], atol=1e-6)
+    np.testing.assert_allclose(alone.p_value, found.p_value[1:2])
     assert "tokenizer.json" in json.loads(found.told["inputs"])["tokenizer"]
 
 

@@ -1,5 +1,7 @@
 """`suggest_labels` of several heads: what the table says, that it says the same again, and what cannot be asked."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +198,21 @@ def test_another_default_device_changes_nothing() -> None:
         found = trained().suggest_labels(POOL, 4)
     assert list(found["position"]) == list(expected["position"])
     assert list(found["score"]) == list(expected["score"])
+
+
+def test_what_is_expected_is_that_of_calibrated_probabilities() -> None:
+    calibrated, warmer = copy.copy(trained()), copy.copy(trained())
+    calibrated.calibrate((POOL, Y[N_LABELLED:]))
+    temperature = calibrated.calibration_.temperature
+    assert abs(temperature - 1) > 0.1
+    model = trained().target_model_
+    warmer.target_model_ = replace(model, temperature=model.temperature * temperature)
+    expected = warmer.suggest_labels(POOL, 3).attrs
+    found = calibrated.suggest_labels(POOL, 3).attrs
+    for name in ("expected_log_loss", "expected_drop", "expected_drop_error", "log_loss_then"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6)
+    assert expected["expected_drop"] != pytest.approx(
+        trained().suggest_labels(POOL, 3).attrs["expected_drop"], rel=0.01
+    )
+    calibrated.calibrate((POOL, Y[N_LABELLED:]), method="vector")
+    assert "expected_drop" not in calibrated.suggest_labels(POOL, 3).attrs

@@ -1,5 +1,6 @@
 """After rows were added or removed, every answer is that of a fit at held numbers, and removed rows are gone."""
 
+import copy
 import pickle
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpytorch.kernels import RBFKernel, ScaleKernel
+from pandas import Series
 from scipy.stats import multivariate_normal
 from sklearn.exceptions import NotFittedError
 
@@ -295,6 +297,11 @@ WRONG = {
     "a mask of another length": (lambda r: r.remove([True]), "1 truth values"),
     "all rows": (lambda r: r.remove(np.arange(48)), "leave rows of 0 class"),
     "all but one class": (lambda r: r.remove(Y != 1), "leave rows of 1 class"),
+    "lists of several lengths": (
+        lambda r: r.remove([[1], [1, 2]]),
+        "positions on one axis, whole numbers from 0 to 47",
+    ),
+    "a column of paths": (lambda r: r.remove(Series(["cat/1.png"])), "no images of a folder"),
     "a path": (lambda r: r.remove("cat/1.png"), "no images of a folder"),
 }
 
@@ -438,3 +445,14 @@ def test_updates_that_are_not_exact_are_told_of_once(make: Any, told: str) -> No
         repurposer.add(X[41:42], Y[41:42])
     with pytest.warns(UserWarning, match=told):
         repurposer.refresh().remove([0])
+
+
+def test_a_copy_may_be_changed_while_the_first_one_answers() -> None:
+    served = gp().repurpose((X, Y))
+    before, learned = answers(served), dict(vars(served))
+    changed = copy.copy(served).add(NEW, np.arange(9) % 5).remove([0, 1])
+    assert len(changed.training_codes_) == 55
+    assert vars(served).keys() >= learned.keys()
+    assert all(vars(served)[name] is value for name, value in learned.items())
+    for was, now in zip(before, answers(served)):
+        assert np.array_equal(was, now)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -89,6 +91,20 @@ def test_heads_without_probabilities_and_networks_without_rows_have_one_score_wi
     assert watch.watched == ("unfamiliarity", "certainty")
     assert watch.update(X[STREAM[:200]] * 20)
     assert watch.update_labelled(X[:5], Y[:5]).n_labelled == 5
+
+
+def test_classes_of_two_rows_or_groups_are_told_of_where_rows_of_a_fold_are_compared_with() -> None:
+    two_of_one = np.r_[np.flatnonzero(Y[:150] != 2), np.flatnonzero(Y[:150] == 2)[:2]]
+    repurposer = untrained().repurpose(rows(two_of_one))
+    with pytest.warns(UserWarning, match=r"^2 have 2 rows of training or fewer.*conformalize"):
+        repurposer.watch()
+    groups = np.where(Y[:150] == 1, np.arange(150) % 2, np.arange(150) + 2)
+    with pytest.warns(UserWarning, match=r"^1 have 2 groups of training or fewer"):
+        untrained().repurpose(rows(slice(150)), groups=groups).watch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repurposer.conformalize(rows(slice(150, 250))).watch()
+        trained().watch()
 
 
 def test_before_training_and_for_unknown_methods_there_is_an_error() -> None:

@@ -55,7 +55,7 @@ def test_one_row_200_times_in_training_cancels_in_float32_and_not_in_onnxruntime
     assert np.abs(single.numpy() / wanted - 1).max() > 1e-5
 
 
-@pytest.mark.parametrize("options", OPTIONS[:2])
+@pytest.mark.parametrize("options", [OPTIONS[0], pytest.param(OPTIONS[1], marks=pytest.mark.slow)])
 def test_onnxruntime_computes_the_same_probabilities(options: dict) -> None:
     X, y = repeated_row()
     repurposer, rows = gp(**options).repurpose(as_features(X, y)), new_rows(X)
