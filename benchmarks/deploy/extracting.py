@@ -17,7 +17,7 @@ from torchvision.transforms import ToTensor
 
 from model_handler import ModelHandler, load_source
 
-__all__ = ["LAYER", "Simulated", "extracted"]
+__all__ = ["LAYER", "Simulated", "extracted", "make_handler"]
 
 LAYER = "_swish@1"  # behind the last convolution: 1,280 channels of 2 x 2 places
 _SIZE = 64  # pixels
@@ -39,12 +39,17 @@ class Simulated(Dataset):
         return Image.fromarray(pixels), row % 10
 
 
+def make_handler() -> ModelHandler:
+    """Return the handler of the network, with whatever is made once, on one thread."""
+    torch.set_num_threads(1)
+    handler = ModelHandler(load_source("efficientnet-lite0").network, transform=ToTensor(), verbose=False)
+    handler.extract(Simulated(64), [LAYER])
+    return handler
+
+
 def extracted(out: str, n_rows: int, rows_per_shard: int) -> dict[str, float]:
     """Extract features of simulated images, and return the seconds, and the megabytes before it and at most."""
-    torch.set_num_threads(1)
-    network = load_source("efficientnet-lite0").network
-    handler = ModelHandler(network, transform=ToTensor(), verbose=False)
-    handler.extract(Simulated(64), [LAYER])  # whatever is made once
+    handler = make_handler()
     before, started = _peak(), time.process_time()  # others may keep the processor busy
     if out == "memory":
         handler.extract(Simulated(n_rows), [LAYER])

@@ -102,6 +102,7 @@ def _differences(there: Manifest, wanted: Manifest) -> list[str]:
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (dict(there.computed_by), dict(wanted.computed_by)),
         ({"rows_per_shard": there.rows_per_shard}, {"rows_per_shard": wanted.rows_per_shard}),
+        ({"class names": there.class_names}, {"class names": wanted.class_names}),
     ]
     return [said for pair in parts for said in differences(*pair)]
 

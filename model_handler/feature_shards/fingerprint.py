@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import IterableDataset
 
 from model_handler.data import ImageFolderData, labels_beside_inputs
 from model_handler.data.tar.tar_shards import TarShards
@@ -24,7 +25,7 @@ from model_handler.feature_cache.caching import (
 from model_handler.feature_cache.content import ContentIdentity
 from model_handler.feature_cache.identity import UnknownIdentity
 from model_handler.feature_cache.network_identity import NetworkIdentity
-from model_handler.feature_cache.sampled_rows import identity_of_sample
+from model_handler.feature_cache.sampled_rows import identity_of_first_row, identity_of_sample
 from model_handler.files.array_files import array_digest
 from model_handler.files.canonical_json import JsonValue
 
@@ -86,11 +87,11 @@ def _of_network(request: Request) -> str:
 
 
 def _known(identify: Any, data: Any) -> str:
-    """Return what data is known by; of data that has to be asked for its rows, a few of them."""
+    """Return what data is known by; of data that has to be asked for its rows, a few of them, the first of a stream."""
     try:
         return identify(data)
     except UnknownIdentity:
-        return f"{type(data).__name__} {identity_of_sample(data)}"
+        return f"{type(data).__name__} {identity_of_sample(data) or identity_of_first_row(data)}"
 
 
 def _of_data(data: Any) -> str:
@@ -111,6 +112,8 @@ class _ListedContent(ContentIdentity):
             self._stat(data.paths, data.path)
         elif hasattr(data, "known_by"):  # rows of a Hugging Face dataset
             self.say("dataset", data.known_by)
+            if isinstance(data, IterableDataset):  # whose own names are those of many streams
+                self.say(identity_of_first_row(data))
         else:
             super().take_data(data)
 

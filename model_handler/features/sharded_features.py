@@ -182,6 +182,10 @@ class ShardedFeatures:
         blocks = (self._rows_of_shard(number) for number in range(len(self._entries)))
         write_parquet(Path(path), blocks, self.widths)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: not the rows of shards that are open."""
+        return {**vars(self), "_open": OrderedDict()}
+
     def __repr__(self) -> str:
         widths = ", ".join(f"{name}: {width}" for name, width in self.widths.items())
         first = read_shard(self.path, self._entries[0], check=())  # of all, labels are only read when asked for
@@ -196,13 +200,12 @@ class ShardedFeatures:
 
     def _shard(self, number: int) -> Shard:
         """Return a shard, mapped; compared with its hashes when that was not done yet."""
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
-        shard = read_shard(self.path, self._entries[number], check=() if number in self._checked else None)
-        if shard.features.layer_names != self._all_names:
-            raise CorruptFileError(f"{self.path / self._entries[number].file} has other layers than its manifest")
-        self._checked.add(number)
+        shard = self._open.pop(number, None)  # threads may ask at once, and each step leaves the others something whole
+        if shard is None:
+            shard = read_shard(self.path, self._entries[number], check=() if number in self._checked else None)
+            if shard.features.layer_names != self._all_names:
+                raise CorruptFileError(f"{self.path / self._entries[number].file} has other layers than its manifest")
+            self._checked.add(number)
         self._open[number] = shard
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)

@@ -66,6 +66,8 @@ def extract(
 
     if (table is None) == (not data):
         raise UsageMistake("give a folder of images or tar files, or a --table" + (", not both" if data else ""))
+    if table is not None and on_error is OnError.SKIP:
+        raise UsageMistake("--on-error skip is for folders; every row of a table is wanted")
     started = time.perf_counter()
     given = _given(data or [], on_error) if table is None else _rows(table, source, input_column, label_column)
     options: dict[str, Any] = {"device": device, "batch_size": batch_size, "num_workers": workers}

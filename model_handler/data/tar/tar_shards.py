@@ -53,7 +53,7 @@ class TarShards(Dataset):
     FileNotFoundError
         If a file is not there.
     CorruptFileError
-        If a file is no tar file, is compressed or was cut, or a row has no image or lacks its label.
+        If a file is no tar file, is compressed or was cut, or a row has no image, or lacks the label that others have.
     UnsafeFileError
         If the name of a member is absolute or holds "..", or it is a link or a device.
     ValueError
@@ -83,7 +83,7 @@ class TarShards(Dataset):
         self.files = _files(paths)
         self.classes = None if classes is None else list(classes)
         self.names: list[str] = []
-        self._label = label
+        self._label, self._is_auto = label, label == "auto"
         places: list[tuple[int, ...]] = []
         for number, file in enumerate(self.files):
             for sample in samples_in(file):
@@ -123,9 +123,14 @@ class TarShards(Dataset):
         return found[0]
 
     def _label_of(self, sample: Sample, file: Path) -> Place:
-        if self._label == "auto":
+        if self._is_auto and not self.names:
             self._label = next((suffix for suffix in _LABELS if suffix in sample.places), None)
         if self._label is None:
+            if self._is_auto and (late := [suffix for suffix in _LABELS if suffix in sample.places]):
+                raise CorruptFileError(
+                    f"{file}: {sample.key!r} has .{late[0]}, and rows before it have no label; give every row one, or "
+                    "label=None"
+                )
             return 0, 0
         if self._label not in sample.places:
             raise CorruptFileError(
@@ -161,7 +166,7 @@ class TarShards(Dataset):
                 raise TypeError(f"{value!r} is neither a number nor a text")
             return value
         except (StopIteration, TypeError, ValueError) as error:
-            wanted = "a number" if self._label == "cls" else f"one of {list(_IN_JSON)}"
+            wanted = {"cls": "a number", "txt": "text in UTF-8"}.get(str(self._label), f"one of {list(_IN_JSON)}")
             raise CorruptFileError(
                 f"{self.names[row]}: its .{self._label} holds no label ({wanted}): {error}"
             ) from error

@@ -23,7 +23,7 @@ from repurpose.meta_model.sharded.blocks import TrainingBlocks
 
 __all__ = ["KernelRows", "SortedRows", "condition_on_blocks"]
 
-_ELEMENTS = 2**23  # of a block's kernel matrix: 64 MB
+_ELEMENTS = 2**21  # of a block's kernel matrix: 16 MB, of which some five are in memory
 _NOTHING = 1e-13  # of the largest eigenvalue of B_c B_c^T: rounding
 
 

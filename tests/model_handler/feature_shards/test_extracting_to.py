@@ -220,8 +220,33 @@ class TestSeveralProcesses:
 
 
 class Stream(IterableDataset):
+    def __init__(self, rows: torch.Tensor = X) -> None:
+        self.rows = rows
+
     def __iter__(self) -> Iterator[torch.Tensor]:
-        yield from X
+        yield from self.rows
+
+
+def test_streams_are_told_apart_by_their_first_row(tmp_path: Path) -> None:
+    make_handler().extract_to(tmp_path / "s", Stream(), ["1"], rows_per_shard=4)
+    for other in (Stream(X + 1), DataLoader(Stream(X[1:]), batch_size=2)):
+        with pytest.raises(ValueError, match=r"something else: the data \("):
+            make_handler().extract_to(tmp_path / "s", other, ["1"], rows_per_shard=4)
+
+
+class Named(TensorDataset):
+    """Rows of two classes, with names for them."""
+
+    def __init__(self, classes: list[str]) -> None:
+        super().__init__(X, torch.arange(len(X)) % 2)
+        self.classes = classes
+
+
+def test_other_names_of_classes_are_refused(tmp_path: Path) -> None:
+    make_handler().extract_to(tmp_path / "s", Named(["cat", "dog"]), ["1"], rows_per_shard=4)
+    with pytest.raises(ValueError, match=r"the class names \(\['cat', 'dog'\] there, \['dog', 'cat'\] now\)"):
+        make_handler().extract_to(tmp_path / "s", Named(["dog", "cat"]), ["1"], rows_per_shard=4)
+    assert Features.open(tmp_path / "s").class_names == ("cat", "dog")
 
 
 def test_data_in_its_own_order_is_cut_between_batches(tmp_path: Path, computed: list[int]) -> None:

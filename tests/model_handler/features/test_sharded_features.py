@@ -1,5 +1,9 @@
 """Directories of shards are read in parts."""
 
+import pickle
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +167,34 @@ def test_parquet_has_a_row_for_each(whole: tuple[Features, Path], tmp_path: Path
     assert table.column("label").to_pylist() == Y
     assert np.array_equal(np.array(table.column("1").to_pylist(), np.float32), features.values["1"])
     assert [file.name for file in tmp_path.iterdir()] == ["f.parquet"]
+
+
+def test_what_is_pickled_are_no_rows(whole: tuple[Features, Path]) -> None:
+    shards = ShardedFeatures(whole[1])
+    n_bytes = len(pickle.dumps(shards))
+    assert len(shards[:]) == 11  # which opens all shards
+    assert len(pickle.dumps(shards)) < n_bytes + 100
+    assert np.array_equal(pickle.loads(pickle.dumps(shards))[3:5].matrix, whole[0][3:5].matrix)
+
+
+@pytest.fixture
+def often_switched() -> Iterator[None]:
+    """Threads give way to each other at nearly every step."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("often_switched")
+def test_threads_may_read_at_once(whole: tuple[Features, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharded_features, "_MOST_OPEN", 1)
+    shards = ShardedFeatures(whole[1])
+    rows = np.random.default_rng(0).integers(0, 11, (40, 3))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda numbers: shards[numbers].matrix, rows))
+    assert all(np.array_equal(matrix, whole[0].matrix[numbers]) for matrix, numbers in zip(found, rows))
+
+
+def test_the_class_keeps_its_path_for_pickles_from_before() -> None:
+    assert pickle.loads(b"cmodel_handler.features\nFeatures\n.") is Features

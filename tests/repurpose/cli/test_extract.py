@@ -60,6 +60,7 @@ def test_other_features_are_refused(photos: Path, tmp_path: Path) -> None:
         (["a", "b"], "give one folder of images, or tar files alone"),
         (["a.tar", "--on-error", "skip"], "--on-error skip is for folders"),
         (["a", "--table", "t.csv"], "not both"),
+        (["--table", "t.csv", "--on-error", "skip"], "--on-error skip is for folders"),
         (["a", "--rows-per-shard", "0"], "Invalid value for '--rows-per-shard'"),
     ],
 )

@@ -59,7 +59,7 @@ def test_shards_of_both_go_on_without_decoding_what_is_finished(
         return decode(self, value, **options)
 
     monkeypatch.setattr(datasets.Image, "decode_example", counted)
-    for name, data, n_read in (("rows", table(photos), 2), ("stream", table(photos).to_iterable_dataset(), 4)):
+    for name, data, n_read in (("rows", table(photos), 2), ("stream", table(photos).to_iterable_dataset(), 6)):
         whole = handler().extract_to(tmp_path / name, data, ["0"], pooling="avg", rows_per_shard=2)
         before = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
         assert whole is not None
@@ -68,7 +68,15 @@ def test_shards_of_both_go_on_without_decoding_what_is_finished(
         decoded.clear()
         handler().extract_to(tmp_path / name, data, ["0"], pooling="avg", rows_per_shard=2)
         assert {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} == before
-        assert sum(decoded) == n_read  # of a stream, also those of the last finished shard
+        assert sum(decoded) == n_read  # of a stream, the first row twice, and those of the last finished shard
+
+
+def test_a_stream_of_other_images_is_other_data(photos: Path, tmp_path: Path) -> None:
+    rows = table(photos)
+    handler().extract_to(tmp_path / "s", rows.to_iterable_dataset(), ["0"], pooling="avg", rows_per_shard=2)
+    others = rows.select([3, 4, 5]).to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"holds features of something else: the data \("):
+        handler().extract_to(tmp_path / "s", others, ["0"], pooling="avg", rows_per_shard=2)
 
 
 def test_several_columns_of_images_are_asked_about(photos: Path) -> None:

@@ -65,6 +65,10 @@ def test_labels_of_each_kind_are_read(tmp_path: Path, suffix: str, text: str, la
         ([("1.cls", b"1")], "'1' has no image"),
         ([("1.png", image(0)), ("1.jpg", image(0))], "'1' has 2 images"),
         ([("1.png", image(0)), ("1.cls", b"1"), ("2.png", image(0))], r"'2' has no \.cls"),
+        (
+            [("1.png", image(0)), ("2.png", image(0)), ("2.txt", b"a")],
+            r"'2' has \.txt, and rows before it have no label",
+        ),
     ],
 )
 def test_rows_without_an_image_or_a_label_are_refused(
